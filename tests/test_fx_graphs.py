@@ -124,6 +124,22 @@ def test_dynamic_sizes_stay_symbolic() -> None:
         torch.testing.assert_close(list(graph(x, y)), list(program(x, y)))
 
 
+def test_shapes_as_tensors() -> None:
+    text = """irc text 1
+module @shapes {
+  func @main<N>(%x: f32[N, 3]) -> (s: i64[2], n: i64[], e: i64[0]) {
+    %s = dim {value = [2*N, 3]} : i64[2]
+    %n = dim {value = N} : i64[]
+    %e = dim {value = []} : i64[0]
+    return %s, %n, %e
+  }
+}
+"""
+    graph = irc.to_fx(parse(text))
+    for rows in (1, 2, 5):
+        assert [each.tolist() for each in graph(torch.ones(rows, 3))] == [[2 * rows, 3], rows, []]
+
+
 def test_modules_after_passes() -> None:
     """Kernels are written as their operations; weights in narrow types and updated buffers work."""
     torch.manual_seed(0)

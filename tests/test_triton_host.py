@@ -128,6 +128,11 @@ def test_random_host_calls(name: str) -> None:
     assert met > RANDOM_SAMPLES // 4
 
 
+@pytest.mark.parametrize("value", [5, (), (4,), (4, 3, 0)])
+def test_sizes_as_tensors(value: int | tuple[int, ...]) -> None:
+    check_call("dim", [], {"value": value}, lookup("dim").evaluate([], {"value": value}))
+
+
 def check_call(name: str, arrays: Any, attributes: dict[str, Any], expected: Any) -> None:
     given = {key: converted(value) for key, value in attributes.items()}
     if name in ("iota", "dim"):

@@ -321,15 +321,16 @@ def reverse(x, *, axes):
 
 def iota(*, shape, axis, dtype, device):
     line = torch.arange(shape[axis], device=device)
-    view = [1] * len(shape)
-    view[axis] = -1
+    view = [-1 if each == axis % len(shape) else 1 for each in range(len(shape))]
     return line.reshape(view).expand(shape).to(dtype)
 
 
 def dim(*, value, device):
-    if isinstance(value, int):
-        return torch.full((), value, dtype=torch.int64, device=device)  # for which the host need not wait
-    return torch.scalar_tensor(value, dtype=torch.int64, device=device)
+    if not isinstance(value, tuple):
+        return torch.scalar_tensor(value, dtype=torch.int64, device=device)  # for which the host need not wait
+    if not all(isinstance(each, int) for each in value):  # a tensor of symbols, as they are recorded
+        return torch.stack([dim(value=each, device=device) for each in value])
+    return torch.tensor(value, dtype=torch.int64, device=device)
 
 
 # -- indexing --------------------------------------------------------------------------------------------------
