@@ -149,6 +149,22 @@ def test_damaged_entries_are_compiled_again(folder: Path, runs: list[Any]) -> No
         assert len(runs) == count and entries(folder) == {entry.name}
 
 
+def test_entries_that_do_not_run_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(3, 4)
+    irc.compile(network(), (x,))
+    (entry,) = folder.iterdir()
+    (entry / "remains").touch()
+
+    def fails(*arguments: Any, kept: Any, **others: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setenv("IRC_CACHE", str(folder))
+        raise ImportError
+
+    monkeypatch.setattr("irc.driver.compile_cache.runner_of", fails)
+    torch.testing.assert_close(irc.compile(network(), (x,))(x), network()(x).detach())
+    assert entries(folder) == {entry.name} and not (entry / "remains").exists()
+
+
 def test_only_what_this_user_wrote_is_read(folder: Path, runs: list[Any], recwarn: Any) -> None:
     """Artefacts are Python: a folder that others can write is not used."""
     x = torch.randn(3, 4)

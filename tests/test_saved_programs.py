@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +194,18 @@ def test_foreign_folders_versions_and_places(tmp_path: Path) -> None:
         ({"format": 2}, "version"), ({"format": None}, "version"), ({"needs": {"onnxruntime": "999.0"}}, "version"),
         ({"files": []}, "folder"), ({"files": {}}, "folder"), ({"backend": "pickle"}, "folder"),
         ({"call": {}}, "folder"),
-        ({"needs": {"evil": "1"}}, "folder"), ({"call": stated["call"] | {"taken": ["nothing"]}}, "folder"),
+        ({"needs": {"evil": "1"}}, "folder"), ({"needs": {"torch": "9" * 9999}}, "version"),
+        ({"call": stated["call"] | {"taken": ["nothing"]}}, "folder"),
         ({"call": stated["call"] | {"inputs": {"kind": "os:system", "context": None, "parts": []}}}, "class"),
         ({"files": stated["files"] | {"../other/notes.txt": "sha256:0"}}, r"folder|weights\.outside"),
     ):  # fmt: skip
         changed(folder, **{**stated, **others})
         with pytest.raises(IrcError, match=rf"compiled\.{code}"):
             irc.load_compiled(folder)
-    changed(folder, **stated)
+    (folder / "program.json").write_text("[" * 99999)
+    with pytest.raises(IrcError, match=r"file\.exists"):
+        compiled.save(folder)
+    (folder / "program.json").write_text(json.dumps(stated))
     (tmp_path / "model.onnx").write_bytes((folder / "model.onnx").read_bytes())
     (folder / "model.onnx").unlink()
     os.symlink(tmp_path / "model.onnx", folder / "model.onnx")
@@ -245,6 +250,16 @@ def test_constants_as_data() -> None:
     for data in ({"torch": "load"}, {"enum": ["builtins:dict", "x"]}, {"eval": "1"}, {"float": "x"}, {}):
         with pytest.raises((ValueError, IrcError)):
             restored(data)
+
+
+def test_classes_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attribute that a module computes may import others."""
+    computed = list[str]()
+    monkeypatch.setitem(sys.modules, "lazy", types.ModuleType("lazy"))
+    sys.modules["lazy"].__dict__["__getattr__"] = lambda name: computed.append(name) or Kind
+    with pytest.raises(IrcError, match=r"compiled\.class"):
+        restored({"class": "lazy:Kind"})
+    assert not computed
 
 
 def test_classes_must_be_imported(tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def class_named(name: str) -> Any:
 def _lookup(name: str) -> Any:
     module, _, path = name.partition(":")
     value: Any = sys.modules.get(module)
-    for part in path.split("."):
-        value = getattr(value, part, None)
+    for part in path.split("."):  # attributes that modules compute may import others
+        value = getattr(value, "__dict__", {}).get(part)
     return value
 
 

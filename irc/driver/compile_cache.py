@@ -147,9 +147,10 @@ def _kept_runner(store: Store, key: str, backend: Backend, called: Mapping[str, 
         opened = open_folder(lease.path)
         return runner_of(opened.main, backend, lease.path, called, kept=lease)
     except (IrcError, OSError, ImportError, SyntaxError):
-        del lease
-        store.remove(key)
-        return None
+        pass  # the traceback holds the lease until here
+    del lease
+    store.remove(key)
+    return None
 
 
 def _uncached(module: Module, backend: Backend, settings: Settings, called: Mapping[str, str]) -> CompiledCode:

@@ -99,7 +99,7 @@ def is_compiled_folder(place: Path) -> bool:
     names = {entry.name for entry in place.iterdir()}
     try:
         return not names or (names <= NAMES and "files" in json.loads((place / MARK).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -123,5 +123,5 @@ def _check_version(path: Path, name: str, needed: str) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     """The release of a version: (2, 9, 1) of 2.9.1+cpu."""
-    match = re.match(r"\d+(\.\d+)*", version)
+    match = re.match(r"\d{1,9}(\.\d{1,9})*", version)  # Python rejects numbers of thousands of digits
     return tuple(map(int, match.group().split("."))) if match else ()
