@@ -43,10 +43,10 @@ def whole(low: int, high: int, *shape: int, dtype: torch.dtype = torch.int64) ->
 
 
 def gamma(x: torch.Tensor, y: torch.Tensor) -> Any:
-    orders = torch.tensor([2.0, 3, 1, 0.5, 2.5, 4, 5, 6, nan])
-    places = torch.tensor([1, 0.1, 2, 2, -1.5, -3.5, -2, 1e-3, 1])
+    orders = torch.tensor([2.0, 3, 1, 0.5, 2.5, 4, 5, 6, nan, inf, inf, inf, inf, -inf])
+    places = torch.tensor([1, 0.1, 2, 2, -1.5, -3.5, -2, 1e-3, 1, 1, 0.5, -0.5, 0, 1])
     return (torch.lgamma(x), torch.digamma(x), *(torch.polygamma(order, y) for order in range(4)),
-            special.zeta(orders, places))
+            torch.polygamma(171, y[:2].double()), special.zeta(orders, places))
 
 
 def bessel(x: torch.Tensor) -> Any:
@@ -71,6 +71,7 @@ def strided(x: torch.Tensor, source: torch.Tensor, diagonal: torch.Tensor) -> An
     return (torch.as_strided(x, (2, 3), (1, 2), 1), torch.as_strided(x, (3, 4), (2, 1)),
             torch.as_strided(x.t() + 0, (2, 3), (1, 2), 1), torch.as_strided_scatter(x, source, (2, 3), (1, 2), 1),
             torch.diagonal_scatter(x, diagonal, -1), torch.slice_scatter(x, source, 0, 0, 4, 2),
+            torch.slice_scatter(x, source[:0], 0, 3, 1), torch.select_scatter(x, diagonal, 0, -1),
             x.put(torch.tensor([0, -1, 3, 3]), torch.tensor([1.0, 2, 3, 4]), accumulate=True))
 
 
@@ -137,10 +138,16 @@ FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "gamma": (gamma, (REALS, FINITE)),
     "bessel": (bessel, (REALS,)),
     "parts of numbers": (parts, (REALS,)),
-    "divisors": (lambda x, y: (torch.gcd(x, y), torch.lcm(x, y), torch.gcd(x.int(), y.int())),
-                 (whole(-99, 99, 20), whole(-9, 99, 20).flip(0))),
+    "divisors": (lambda x, y, z: (torch.gcd(x, y), torch.lcm(x, y), torch.gcd(x.int(), y.int()),
+                                  torch.gcd(z, z.flip(0)), torch.lcm(z, z.flip(0)), torch.lcm(z, z.roll(1))),
+                 (whole(-99, 99, 20), whole(-9, 99, 20).flip(0),
+                  torch.tensor([1, 12, 100, 0, -4, -128, 18, 127, -128, -128], dtype=torch.int8))),
     "bags": (bags, (random(5, 3), random(5))),
-    "short rows": (lambda table: F.embedding(torch.tensor([0, 1, 1]), table.clone(), max_norm=1.0), (random(5, 3),)),
+    "short rows": (lambda table: tuple(F.embedding(torch.tensor([0, 1, 1]), table.clone(), max_norm=1.0, norm_type=p)
+                                       for p in (0.0, 1.0, 2.0, 3.0, inf, -inf)), (random(5, 3),)),
+    "scalar indices": (lambda x, i, y: (x.gather(0, i), x.scatter(0, i, y), x.scatter_add(0, i, y),
+                                        x[0].gather(0, i * 0)),
+                       (random(5), torch.tensor(2), torch.tensor(7.0))),
     "strides": (strided, (random(4, 3), random(2, 4)[:, :3].contiguous(), random(3))),
     "counts": (counts, (random(50), whole(0, 6, 20), random(20), whole(0, 4, 20))),
     "without repetitions": (singles, (whole(0, 6, 20),)),

@@ -7,10 +7,10 @@ import math
 from irc import dims, ops
 from irc.dtypes import I64
 from irc.frontends.torch.indexing import with_slices
+from irc.frontends.torch.normalization import vector_norm
 from irc.frontends.torch.reading import converted, unsupported, unused
 from irc.frontends.torch.reduction import searched
 from irc.frontends.torch.table import reads
-from irc.ir import Value
 from irc.op import literal
 
 
@@ -22,22 +22,13 @@ def embedding(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=
 @reads("embedding_renorm")
 def embedding_renorm(self, indices, max_norm, norm_type):
     """The table with the rows that are named made as short as `max_norm`, where they are longer."""
-    norm = row_norms(self, float(norm_type))
+    norm = vector_norm.function(self, float(norm_type), [1], True)
     factor = ops.div(float(max_norm), ops.add(norm, 1e-7))
     is_long = ops.greater(norm, float(max_norm))
     flat = ops.reshape(indices, shape=(indices.type.elements,))
     zeros = ops.expand(literal(0, I64), shape=(self.shape[0], 1))
     is_named = ops.equal(with_slices(zeros, 0, flat, 1, "none"), 1)
     return ops.select(ops.bitwise_and(is_long, is_named), ops.mul(self, factor), self)
-
-
-def row_norms(x: Value, order: float) -> Value:
-    size = ops.abs_(x)
-    if order == math.inf:
-        return ops.reduce_max(size, axes=(1,), keep_dims=True)
-    if order == 2.0:
-        return ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(1,), keep_dims=True))
-    return ops.pow_(ops.reduce_sum(ops.pow_(size, order), axes=(1,), keep_dims=True), 1 / order)
 
 
 @reads("_embedding_bag", "_embedding_bag_forward_only")

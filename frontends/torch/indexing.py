@@ -21,7 +21,7 @@ from irc.frontends.torch.reading import (
     unsupported,
 )
 from irc.frontends.torch.table import reads
-from irc.frontends.torch.view import cut, diagonal_places, reshaped, sides, within
+from irc.frontends.torch.view import counted_from_start, cut, diagonal_places, reshaped, sides, within
 from irc.ir import Value
 from irc.op import Builder, const, literal
 from irc.types import TensorType
@@ -39,7 +39,7 @@ def index_select(self, dim, index):
 def gather(self, dim, index, *, sparse_grad=False):
     if not self.rank or not index.rank:
         flat = reshaped(index, (index.type.elements,))
-        return reshaped(ops.gather(reshaped(self, (1,)), flat, axis=0, bounds="positive"), index.shape)
+        return reshaped(ops.gather(reshaped(self, (self.type.elements,)), flat, axis=0, bounds="positive"), index.shape)
     return ops.gather_elements(self, index, axis=axis_of(dim, self.rank), bounds="positive")
 
 
@@ -153,9 +153,9 @@ def combined(write: Callable[[Value, Any, str], Value], x: Value, source: Value,
 
 
 def scattered(x: Value, dim: int, index: Value, source: Any, reduction: str | None) -> Value:
-    if not x.rank:
+    if not x.rank or not index.rank:
         index = reshaped(index, (index.type.elements,))
-        return reshaped(scattered(reshaped(x, (1,)), 0, index, source, reduction), ())
+        return reshaped(scattered(reshaped(x, (x.type.elements,)), 0, index, source, reduction), x.shape)
     values = converted(source, x.dtype)
     if not isinstance(source, Value) or not values.rank:
         values = ops.expand(values, shape=index.shape)
@@ -233,8 +233,7 @@ def valid(index: Value, size: Dim) -> Value:
 @reads("select_scatter")
 def select_scatter(self, src, dim, index):
     axis = axis_of(dim, self.rank)
-    place = extent(index)
-    place = place + self.shape[axis] if dims.bounds(place)[1] < 0 else place
+    place = counted_from_start(extent(index), self.shape[axis])
     one = reshaped(converted(src, self.dtype), (*self.shape[:axis], 1, *self.shape[axis + 1 :]))
     return spliced(self, one, axis, place, place + 1)
 
@@ -244,7 +243,7 @@ def slice_scatter(self, src, dim=0, start=None, end=None, step=1):
     axis = axis_of(dim, self.rank)
     size = self.shape[axis]
     first = within(0 if start is None else extent(start), size)
-    last = size if end is None else within(extent(end), size)
+    last = dims.maximum(size if end is None else within(extent(end), size), first)
     if step != 1:
         count = src.shape[axis]
         places = ops.add(ops.mul(ops.iota(shape=(count,), axis=0, dtype=I64), step), converted(first, I64))

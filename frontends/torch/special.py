@@ -259,10 +259,10 @@ def common_divisor(x: Value, y: Value) -> Value:
     x, y = (each if not each.dtype.is_signed else ops.abs_(each) for each in (x, y))
     one, zero = literal(1, x.dtype), literal(0, x.dtype)
     for _ in range(math.ceil(x.dtype.bits * 1.4405) + 2):  # a quotient is at least the golden ratio, on average
-        is_done = ops.equal(y, zero)
-        rest = ops.mod(x, ops.select(is_done, one, y))
-        x, y = ops.select(is_done, x, y), ops.select(is_done, zero, rest)
-    return x
+        is_done = ops.equal(x, zero)
+        rest = ops.mod(y, ops.select(is_done, one, x), rounding="trunc")  # the least integer stays negative
+        x, y = ops.select(is_done, zero, rest), ops.select(is_done, y, x)
+    return y
 
 
 @reads("lcm")
@@ -271,5 +271,6 @@ def least_multiple(self, other):
     x, y = converted(self, dtype), converted(other, dtype)
     divisor = common_divisor(x, y)
     divisor = ops.select(ops.equal(divisor, 0), literal(1, dtype), divisor)
-    product = ops.mul(ops.div(x, divisor, rounding="trunc"), y)
-    return ops.abs_(product) if dtype.is_signed else product
+    wide = I32 if dtype.bits < 32 else dtype  # as in C++, where the product of narrow integers is an int
+    product = ops.mul(*(converted(each, wide) for each in (ops.div(x, divisor, rounding="trunc"), y)))
+    return converted(ops.abs_(product) if wide.is_signed else product, dtype)

@@ -157,7 +157,7 @@ def polygamma(n, self):
     """The n-th derivative of digamma: (-1) ** (n + 1) * n! * zeta(n + 1, x)."""
     if n == 0:
         return DIGAMMA.function(self)
-    factor = math.factorial(n) * (1.0 if n % 2 else -1.0)
+    factor = (math.factorial(n) if n <= 170 else math.inf) * (1.0 if n % 2 else -1.0)
     return in_f64(lambda x: ops.mul(zeta_of(ops.add(ops.mul(x, 0.0), float(n + 1)), x), factor))(self)
 
 
@@ -181,7 +181,8 @@ def zeta_of(s: Value, q: Value) -> Value:
     result = ops.select(is_low, below, ops.select(ops.is_inf(q), 0.0, positive_zeta(s, q)))
     result = ops.select(ops.equal(q, 0.0), math.inf, result)
     result = ops.select(ops.less(s, 1.0), math.nan, result)
-    return ops.select(ops.equal(s, 1.0), math.inf, result)
+    at_infinity = ops.select(ops.equal(q, 1.0), 1.0, ops.select(ops.less(q, 1.0), math.inf, result))
+    return ops.select(ops.equal(s, 1.0), math.inf, ops.select(ops.equal(s, math.inf), at_infinity, result))
 
 
 def positive_zeta(s: Value, q: Value) -> Value:

@@ -149,12 +149,17 @@ def slice_(self, dim=0, start=None, end=None, step=1):
 
 def within(place: Dim, size: Dim) -> Dim:
     """A place in [0, size]: negative ones count from the end, what lies beyond is the end."""
+    return dims.minimum(dims.maximum(counted_from_start(place, size), 0), size)
+
+
+def counted_from_start(place: Dim, size: Dim) -> Dim:
+    """A place in an axis, of which negative ones count from the end."""
     low, high = dims.bounds(place)
     if high < 0:
-        place = dims.maximum(place + size, 0)
-    elif low < 0:
+        return place + size
+    if low < 0:
         unsupported(f"whether {place} counts from the end is known only when it runs")
-    return dims.minimum(place, size)
+    return place
 
 
 def cut(x: Value, axis: int, start: Dim, stop: Dim, step: int = 1) -> Value:
@@ -170,19 +175,14 @@ def cut(x: Value, axis: int, start: Dim, stop: Dim, step: int = 1) -> Value:
 @reads("narrow", "narrow_copy")
 def narrow(self, dim, start, length):
     axis = axis_of(dim, self.rank)
-    first = extent(start)
-    first = first + self.shape[axis] if dims.bounds(first)[1] < 0 else first
+    first = counted_from_start(extent(start), self.shape[axis])
     return cut(self, axis, first, first + extent(length))
 
 
 @reads("select.int", "select_copy.int")
 def select(self, dim, index):
     axis = axis_of(dim, self.rank)
-    place = extent(index)
-    if dims.bounds(place)[1] < 0:
-        place = place + self.shape[axis]
-    elif dims.bounds(place)[0] < 0:
-        unsupported(f"whether {place} counts from the end is known only when it runs")
+    place = counted_from_start(extent(index), self.shape[axis])
     one = cut(self, axis, place, place + 1)
     return ops.reshape(one, shape=(*self.shape[:axis], *self.shape[axis + 1 :]))
 
