@@ -90,8 +90,6 @@ def equation(x_rank: int, y_rank: int, batch: Pairs, contract: Pairs) -> str:
 
 @emits("matmul", when=on("MatMul"))
 def matmul(g: Graph, x: Value, y: Value) -> Operand:
-    if not x.type.is_ranked:
-        return zero_if_empty(g, x, g.node("MatMul", x, y))
     return product(g, x, y, x.shape, y.shape, is_transpose(x))
 
 
@@ -107,14 +105,6 @@ def product(g: Graph, x: Operand, y: Operand, x_shape: Sequence[Dim], y_shape: S
     is_written = dims.less(0, summed) is True or (fits and dims.equal(summed, 0) is not True)
     extents = [*([] if is_written else [summed]), *broadcast_over(x_shape, y_shape, is_transposed)]
     return unless_empty(g, dims.product(extents), lambda inner: inner.node("MatMul", x, y), wide, always=not is_written)
-
-
-def zero_if_empty(g: Graph, x: Operand, done: Operand) -> Operand:
-    """The product of an x of unknown rank, or 0 where it is over an empty sum."""
-    dtype = g.result.dtype
-    wide = g.carrier("Where", dtype)
-    is_empty = g.node("Equal", g.node("Gather", g.node("Shape", x), g.numbers(-1)), g.numbers(0))
-    return g.cast(g.node("Where", is_empty, g.numbers(0, wide), g.cast(done, dtype, wide)), wide, dtype)
 
 
 def is_transpose(x: Value) -> bool:
@@ -163,8 +153,6 @@ def matmul_integer(
     g: Graph, x: Value, y: Value, x_zero_point: Value | None = None, y_zero_point: Value | None = None
 ) -> Operand:
     operands = (x, y, x_zero_point, y_zero_point)
-    if not x.type.is_ranked:
-        return zero_if_empty(g, x, g.node("MatMulInteger", *operands))
     return unless_empty(g, x.shape[-1], lambda inner: inner.node("MatMulInteger", *operands), always=True)
 
 
