@@ -97,6 +97,8 @@ CASES = [
          tolerance=2e-6),
     Case("integers", lambda x: (ops.reduce_sum(x, axes=(1,)), ops.reduce_max(x, axes=(0,))),
          lambda x: (x.sum(1).to(torch.int8), x.amax(0)), ("i8[N, 5]",)),
+    Case("places", lambda x: (ops.argmax(x, axis=1), ops.reduce_sum(x, axes=(0,))),
+         lambda x: (x.argmax(1), x.sum(0)), ("f32[N, 5]",)),
 ]  # fmt: skip
 
 

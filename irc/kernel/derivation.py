@@ -271,7 +271,10 @@ def count_reductions(tracer: Tracer, across: Collection[Variable]) -> frozenset[
     for step, traced in tracer.reductions.items():
         nodes = [node for node in traced if isinstance(node, Reduce)]
         computed = sum(typical(size_of((*node.axes, *node.bound))) for node in nodes)
-        rows_are_reduced_once(tracer.steps.names[step.result], computed, typical(step.inputs[0].type.elements))
+        needed = typical(step.inputs[0].type.elements)
+        if step.definition.reduction is not None and step.definition.reduction.finds_index:
+            needed *= 2  # the extremum, and then its index
+        rows_are_reduced_once(tracer.steps.names[step.result], computed, needed)
         if any(set(node.bound) == set(across) for node in nodes):
             divisible.add(step)
     return frozenset(divisible)

@@ -2,7 +2,8 @@
 
 A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page (`irc doc
 F6`). `derive` calls those about the inside of a kernel, `irc.legality` those about its arguments, `irc.group_graph` the
-one about the graph of kernels. Those about schedules (F15) are in `irc.kernel.schedule_rules`.
+one about the graph of kernels. Those about schedules (F15) are in `irc.kernel.schedule_rules`, and the one about
+products that are joined (F19) in `irc.kernel.sibling_rules`.
 
 The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): other rules are about products now, and the others were
 about properties that every derived kernel has.
