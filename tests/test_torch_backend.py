@@ -291,6 +291,14 @@ def test_random_operators_have_the_numbers_of_pytorch() -> None:
     close(*results)
 
 
+def test_dropout_of_no_elements() -> None:
+    """PyTorch gives a mask of floats then, where its shape functions say one of bool."""
+    x = torch.randn(0, 6, requires_grad=True)
+    result = compiled(nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.3), nn.ReLU(), nn.Linear(5, 5), nn.Dropout(0.5)))(x)
+    result.sum().backward()
+    assert result.shape == (0, 5) and x.grad is not None and x.grad.shape == x.shape
+
+
 def test_complex_tensors_run_in_pytorch() -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         return torch.fft.rfft(x.relu()).abs() + 1

@@ -184,18 +184,22 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         run = compiled_code(imported, name, self.options.pipeline, settings, shown).runner.run
         names = [node.name for node in nodes]
         taken = [names.index(argument.name) for argument in imported.main.arguments]
+        dtypes = [getattr(nodes[index].meta["val"], "dtype", None) for index in taken]
 
         def call(*arguments: Any) -> Any:
             with torch.no_grad():
-                results = run([as_tensor(arguments[index]) for index in taken])
+                results = run([as_tensor(arguments[index], dtype) for index, dtype in zip(taken, dtypes, strict=True)])
                 results = [laid_out(result, order) for result, order in zip(results, self.orders, strict=True)]
             return tuple(results) if self.gives_tuple else results[0]
 
         return call
 
 
-def as_tensor(argument: Any) -> torch.Tensor:
-    """An argument of a part: a tensor whose elements are its memory's, or a number as one, of 64 bits."""
+def as_tensor(argument: Any, dtype: torch.dtype | None) -> torch.Tensor:
+    """An argument of a part: a tensor whose elements are its memory's, or a number as one, of 64 bits. Without elements
+    it may be of another dtype than the graph says: PyTorch's native_dropout gives such a mask of floats."""
     if isinstance(argument, torch.Tensor):
+        if dtype is not None and argument.dtype != dtype and not argument.numel():
+            return argument.to(dtype)
         return argument.resolve_conj().resolve_neg()
     return torch.tensor(argument, dtype=torch.float64 if isinstance(argument, float) else None)
