@@ -87,8 +87,13 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
         inference_compiler=partial(compiler, "inference"), decompositions=decompositions,
         partition_fn=min_cut_rematerialization_partition)  # fmt: skip
     # oneDNN's LSTM layer keeps nothing for gradients where AOTAutograd runs it: PyTorch's own cells do.
-    with torch.backends.mkldnn.flags(enabled=torch.backends.mkldnn.enabled and not torch.is_grad_enabled()):
+    # `torch.backends.mkldnn.flags` would set TF32 too, of which PyTorch warns.
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(enabled and not torch.is_grad_enabled())
+    try:
         result: Callable[..., Any] = compiled(graph, inputs)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
     return result
 
 
