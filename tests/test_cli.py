@@ -408,6 +408,8 @@ def test_doc(folder: Path) -> None:
     page = fine(irc_here("doc", "fuse", folder=folder))
     assert "policy: str = " in page and "file: passes/fuse.py" in page and "  F6 " in page
     assert "file: passes/raise_.py" in fine(irc_here("doc", "raise", folder=folder))
+    both = fine(irc_here("doc", "split", folder=folder))  # a pass, and an operation
+    assert "file: passes/split.py" in both and "split(x, *, axis, sizes)" in both
     assert fine(irc_here("doc", "F6", folder=folder)).startswith("F6: ")
     assert fine(irc_here("doc", "V1", folder=folder)).startswith("V1: [verify.dominance] ")
     assert max(map(len, fine(irc_here("doc", "rules", folder=folder)).splitlines())) <= 100

@@ -27,7 +27,7 @@ def cache(clear: bool, as_json: bool) -> None:
         show_json(report)
         return
     if report.folder is None:
-        show("the cache is off: IRC_CACHE=off, or a folder that others can write")
+        show("the cache is off: IRC_CACHE is off, or its folder cannot be used")
         return
     if clear:
         show(f"removed {counted(report.removed, 'entry', 'entries')}")

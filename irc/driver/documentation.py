@@ -84,10 +84,10 @@ def doc(name: str = "", loads: Sequence[str] = ()) -> str:
     if name in BUILT_IN:
         return file_text(name)
     table = {**context.operations, **ops.TABLE}
-    if name in table:
-        return op_page(table[name])
-    if name in pass_names(context):
-        return pass_page(name, context)
+    named = [pass_page(name, context)] if name in pass_names(context) else []
+    named += [op_page(table[name])] if name in table else []
+    if named:  # a pass and an operation may have one name, as `split`
+        return "\n\n".join(named)
     declared = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, DECLARED)}
     if name in declared:
         return declared_page(declared[name])

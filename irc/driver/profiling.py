@@ -92,8 +92,8 @@ def profile(
     """
     settings = settings or Settings()
     check_threads(threads)
-    if rounds < 1 or warmup < 0 or threads < 1:
-        raise fail("usage.value", f"{rounds} rounds after {warmup} on {threads} threads", expected="at least one round")
+    if rounds < 1 or warmup < 0:
+        raise fail("usage.value", f"{rounds} rounds after {warmup}", expected="at least one round")
     if html is not None:
         check_file(Path(html))  # before the work is done
     if backend == "triton":
