@@ -262,8 +262,6 @@ def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], na
     cloner = Cloner(dict(zip(read, block.arguments, strict=True)))
     for operation in inner:
         block.append(cloner.operation(operation))
-    for value in values:
-        cloner.values[value].name = ""  # that of the kernel's result
     with Builder(block):
         ops.lookup("yield")(*(cloner.values[value] for value in values))
     attributes = kernel_op.normalize({"name": name, "kind": original.attributes["kind"]})
@@ -272,6 +270,8 @@ def kernel_computing(values: Sequence[Value], outside: Mapping[Value, Value], na
         names=[value.name for value in values], location=original.location.by("split"),
     )  # fmt: skip
     kernel.attributes["kind"] = kernel_of(kernel).kind
+    for value in values:
+        cloner.values[value].name = ""  # the kernel's result has it; messages of rules name this one
     return kernel
 
 

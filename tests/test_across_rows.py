@@ -240,6 +240,16 @@ def test_schedules_that_do_not_fit(schedule: dict[str, int], message: str) -> No
     assert caught.value.rule == "F15"
 
 
+def test_parts_that_are_no_kernels_have_names() -> None:
+    """Rows of a padding and of another one, which is divided."""
+    def function(x: Value) -> tuple[Value, Value]:
+        one, other = (ops.pad(x, low=(1, 0), high=(2, 0)) for _ in range(2))
+        return ops.reduce_sum(one, axes=(1,)), ops.reduce_max(other, axes=(0,))
+
+    with pytest.raises(irc.IrcError, match=r"F15: @fused: .*F4: %\w+ has a dim N \+ 3"):
+        split_in(trace(function, "f32[N, 5]"), 3)
+
+
 def test_stated_blocks(tmp_path: Path) -> None:
     """The block of rows is `m`; results are those without one, and bytes as predicted."""
     case, module = CASES[0], trace(layer_norm_gradients, "f32[50, 33]", "f32[50, 33]", "f32[33]")
