@@ -5,7 +5,7 @@ Byte counts, policies and estimates are computed at one size for each symbol; `r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from irc import dims
 from irc.diagnostics import fail
@@ -23,14 +23,29 @@ def default_size(symbol: Symbol, given: Mapping[str, int]) -> int:
     return size - (size % symbol.multiple if size % symbol.multiple < size else 0)
 
 
+def check_names(function: Function, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `dim.unbound` for a name that is not known, with the known ones and where the arguments have them: the
+    symbols of an exported program have the names that PyTorch gives."""
+    symbols = list(known)
+    unknown = next((name for name in given if name not in symbols), None)
+    if unknown is None:
+        return
+    places: dict[str, str] = {}
+    for argument in function.arguments:
+        for axis, extent in enumerate(argument.type.shape or ()):
+            symbol = dims.sole_symbol(extent)
+            if symbol is not None:
+                places.setdefault(symbol.name, f" (axis {axis} of %{argument.name})")
+    listed = [f"{name}{places.get(name, '')}" for name in symbols]
+    raise fail("dim.unbound", f"@{function.name} has no symbol `{unknown}`",
+               expected=f"one of: {', '.join(listed) or 'none'}")  # fmt: skip
+
+
 def representative_sizes(function: Function, given: Mapping[str, int]) -> Sizes:
     """A size for every symbol: `default_size`, or what it broadcasts against. Raises `run.dim_range` for given
     sizes that are out of range or do not broadcast."""
     symbols = {**function.symbols, **{s.name: s for operation in function.walk() for s in operation.symbols}}
-    for name in given:
-        if name not in symbols:
-            known = ", ".join(symbols) or "none"
-            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {known}")
+    check_names(function, given, symbols)
     sizes: dict[Symbol, int] = {}
     for name, symbol in symbols.items():
         size = default_size(symbol, given)

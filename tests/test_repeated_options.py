@@ -54,6 +54,12 @@ def test_sizes_of_no_symbol_are_refused(tmp_path: Path, verb: str) -> None:
     more = {"opt": ("-p", "dce"), "explain": ("%y",), "extract": ("--to", "%y")}.get(verb, ())
     done = irc_here(verb, SCORES, *more, "--dim", "M=3", "--dim", "Z=3", folder=tmp_path)
     assert done.code == 3 and "no symbol `Z`" in done.err, done.err
+    assert "one of: M (axis 0 of %x), N (axis 1 of %x)" in done.err, done.err
+
+
+def test_sizes_of_no_symbol_in_an_experiment_are_refused_with_the_symbols_of_all_models(tmp_path: Path) -> None:
+    done = irc_here("experiment", SCORES, BLOCK, "-p", "a=default", "--dim", "Z=3", folder=tmp_path)
+    assert done.code == 3 and "symbol `Z`" in done.err and "one of: M, N, B, S" in done.err, done.err
 
 
 @pytest.mark.parametrize("verb", ["run", "check", "extract", "reduce"])

@@ -117,10 +117,11 @@ def _check_kinds(sources: Any, pipelines: Any) -> None:
 
 
 def _check_symbols(swept: Mapping[str, tuple[int, ...]], modules: Sequence[Module]) -> None:
-    known = {symbol for module in modules for symbol in module.main.symbols}
+    known = dict.fromkeys(symbol for module in modules for symbol in module.main.symbols)
     for name, values in swept.items():
         if name not in known:
-            raise fail("dim.unbound", f"none of the models has a symbol `{name}`")
+            raise fail("dim.unbound", f"none of the models has a symbol `{name}`",
+                       expected=f"one of: {', '.join(known) or 'none'}")  # fmt: skip
         if not values:
             raise fail("usage.arguments", f"there is no size of {name}", expected="one or several")
 

@@ -31,6 +31,7 @@ from irc.op import OperationDefinition, const
 from irc.pass_manager import Pass, PassContext
 from irc.products import Products
 from irc.remarks import Remarks
+from irc.sizes import check_names
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming, place_of_code
 from irc.user_files import (
@@ -410,11 +411,9 @@ def default_sizes(function: Function) -> dict[Symbol, int]:
 
 def check_symbols(function: Function, sizes: Sizes) -> None:
     """Raise `dim.unbound` for a name that neither the signature nor an operation defines."""
-    known = {*function.symbols, *(symbol.name for operation in function.walk() for symbol in operation.symbols)}
-    for name in sizes:
-        if name not in known:
-            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`",
-                       expected=f"one of: {', '.join(sorted(known)) or 'none'}")  # fmt: skip
+    defined = (symbol.name for operation in function.walk() for symbol in operation.symbols)
+    known = dict.fromkeys([*function.symbols, *defined])
+    check_names(function, sizes, known)
 
 
 def specialized(module: Module, sizes: Sizes) -> Module:
@@ -431,11 +430,9 @@ def specialized(module: Module, sizes: Sizes) -> Module:
 
 def known_sizes(function: Function, sizes: Sizes) -> dict[Symbol, int]:
     """`sizes` by symbol; raises `dim.unbound` for an unknown name and `run.dim_range` for a size out of range."""
+    check_names(function, sizes, function.symbols)
     by_symbol = {}
     for name, size in sizes.items():
-        if name not in function.symbols:
-            names = ", ".join(function.symbols) or "none"
-            raise fail("dim.unbound", f"@{function.name} has no symbol `{name}`", expected=f"one of: {names}")
         symbol = function.symbols[name]
         if not symbol.low <= size <= symbol.high or size % symbol.multiple:
             multiple = f", a multiple of {symbol.multiple}" if symbol.multiple > 1 else ""
