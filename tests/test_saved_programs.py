@@ -235,6 +235,24 @@ def test_models_with_data_outside_the_folder(tmp_path: Path) -> None:
             irc.load_compiled(folder)
 
 
+def test_code_that_does_not_fit_the_interface(tmp_path: Path) -> None:
+    from irc.files import open_file
+
+    folder = tmp_path / "saved"
+    irc.compile(nn.Linear(4, 4), (torch.randn(3, 4),)).save(folder)
+    text = (folder / "interface.irc").read_text()
+    stated = json.loads((folder / "program.json").read_text())
+    for old, new in (("(linear: f32", "(other: f32"), ("%input", "%other"), ("f32[3, 4]", "string[3, 4]")):
+        (folder / "interface.irc").write_text(text.replace(old, new))
+        changed(folder, files=stated["files"] | {"interface.irc": open_file(folder / "interface.irc").digest})
+        with pytest.raises(IrcError, match=r"compiled\.folder"):
+            irc.load_compiled(folder)
+    (folder / "interface.irc").write_text(text)
+    changed(folder, **stated | {"backend": "triton"})
+    with pytest.raises(IrcError, match=r"compiled\.folder"):
+        irc.load_compiled(folder)
+
+
 def test_constants_as_data() -> None:
     values = [
         1, 1.0, -0.0, True, None, "text", float("inf"), 2**70, 1 + 2j, complex("nan"), (1, [2.5, None]),

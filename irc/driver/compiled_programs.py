@@ -147,7 +147,10 @@ def _loaded(opened: CompiledFolder) -> CompiledProgram:
         convention = restored_call(opened.stated["call"], tensors, opened.main)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(opened.path, f"it does not say how the program is called: {error!r:.200}") from None
-    runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
+    try:
+        runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
+    except (ValueError, KeyError, OSError) as error:
+        raise damaged(opened.path, f"its code does not fit its interface: {error!r:.200}") from None
     program = CompiledProgram(opened.interface, opened.backend, convention, *runner,
                               name=opened.interface.name,
                               write_code=lambda _, new: _copy_code(opened, new))  # fmt: skip

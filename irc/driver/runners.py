@@ -89,7 +89,8 @@ def runner_of(main: Function, backend: Backend, folder: Path, called: Mapping[st
     """What runs the code that `write_code` has written of a module whose entry, or whose interface's, is `main`.
 
     `called` is what callers know the arguments by. `kept` keeps an artefact's folder, which must stay; of models
-    nothing is read later. A folder that is not `trusted` may be another's.
+    nothing is read later. A folder that is not `trusted` may be another's; raises ValueError where its code does not
+    fit its interface, and KeyError for a type that PyTorch lacks.
     """
     if backend == "triton":
         return in_triton(main, folder / ARTEFACT, called, kept)
@@ -97,7 +98,16 @@ def runner_of(main: Function, backend: Backend, folder: Path, called: Mapping[st
         return in_onnx_runtime(main, None, called)
     with as_backend_failed():
         session = session_at(folder / MODEL) if trusted else confined_session(folder, MODEL)
+    if not trusted:
+        _check_names(main, session)
     return in_onnx_runtime(main, session, called)
+
+
+def _check_names(main: Function, session: Any) -> None:
+    for kind, entries, stated in (("inputs", session.get_inputs(), [each.name for each in main.arguments]),
+                                  ("outputs", session.get_outputs(), main.output_names)):  # fmt: skip
+        if {entry.name for entry in entries} != set(stated):
+            raise ValueError(f"the model has other {kind} than the interface")
 
 
 def in_onnx_runtime(main: Function, session: Any, called: Mapping[str, str]) -> Runner:
