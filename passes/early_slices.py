@@ -83,6 +83,14 @@ def _along(axis: int, start: Dim, stop: Dim, shape: Sequence[Dim]) -> Part:
     return part_within(shape, starts, stops)
 
 
+def _in_source(operation: Operation, part: Part) -> Part:
+    """A part of the result of a cut, with the axis that a gather at a scalar position has taken away."""
+    if operation.name != "gather" or operation.inputs[1].rank:
+        return part
+    axis = operation.attributes["axis"] % operation.inputs[0].rank
+    return (*part[:axis], None, *part[axis:])
+
+
 def _position(indices: Value, extent: Dim) -> Dim | None:
     """The one constant position that a gather reads, within the extent."""
     maker = indices.operation
@@ -118,7 +126,7 @@ class Demand:
             self.cuts[operation] = cuts
             for result, selected in cuts.items():
                 for part in self.read(result) if result.uses else ():
-                    self._require(operation.inputs[0], inside(self.in_source(operation, part), selected))
+                    self._require(operation.inputs[0], inside(_in_source(operation, part), selected))
             return
         parts = self._operand_parts(operation)
         if parts:
@@ -142,13 +150,6 @@ class Demand:
 
     def _require(self, value: Value, part: Part) -> None:
         self.parts.setdefault(value, {})[part] = None
-
-    def in_source(self, operation: Operation, part: Part) -> Part:
-        """A part of the result of a cut, with the axis that a gather at a scalar position has taken away."""
-        if operation.name != "gather" or operation.inputs[1].rank:
-            return part
-        axis = operation.attributes["axis"] % operation.inputs[0].rank
-        return (*part[:axis], None, *part[axis:])
 
     def _operand_parts(self, operation: Operation) -> dict[Part, list[Part]]:
         """For each part of the result that is read, those of the operands; nothing where all of the result is."""
@@ -213,7 +214,7 @@ def _cut_again(operation: Operation, result: Value, selected: Part, demand: Dema
     """What replaces the result of a cut: a part of its operand, as the parts of the result are."""
     source = operation.inputs[0]
     for part in demand.read(result) if result.uses else ():
-        needed = inside(demand.in_source(operation, part), selected)
+        needed = inside(_in_source(operation, part), selected)
         if is_whole(part) and (source, needed) not in parts.values:
             continue
         value = parts.of(source, needed)

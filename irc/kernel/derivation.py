@@ -181,7 +181,7 @@ def results_used_outside(members: Sequence[Operation]) -> tuple[Value, ...]:
 def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propagation: Propagation,
                   recompute: bool, traces: Traces | None) -> Kernel:  # fmt: skip
     """The kernel over the axes of an anchor, one of which is cut into pieces where products are read at shifts."""
-    whole = Traced(steps, outputs, [propagation], traces or Traces())
+    whole = TracedGroup(steps, outputs, [propagation], traces or Traces())
     try:
         return _assemble(steps, outputs, whole, recompute)
     except LegalityFailure as failure:
@@ -190,13 +190,13 @@ def _over_axes_of(anchor: Value, steps: Steps, outputs: tuple[Value, ...], propa
             raise
         try:
             propagations = [Propagation(anchor, steps, coordinates) for coordinates in cut]
-            parts = Traced(steps, outputs, propagations, Traces())  # of other points
+            parts = TracedGroup(steps, outputs, propagations, Traces())  # of other points
             return _assemble(steps, outputs, parts, recompute)
         except LegalityFailure:
             raise failure from None
 
 
-class Traced:
+class TracedGroup:
     """The scalar DAG of a group at the points of propagations, each of which stores a part of each result."""
 
     def __init__(self, steps: Steps, outputs: Sequence[Value], propagations: Sequence[Propagation],
@@ -212,7 +212,7 @@ class Traced:
         self.roots: tuple[Root, ...] = (*self.tracer.checks, *stores.values())
 
 
-def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: Traced, recompute: bool) -> Kernel:
+def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGroup, recompute: bool) -> Kernel:
     tracer = traced_group.tracer
     traced = products_of(traced_group.roots)
     roots = with_factors_outside(traced_group.roots)

@@ -37,8 +37,6 @@ OUT_OF_RANGE, DIVIDED_BY_ZERO = "an index is out of range", "an integer is divid
 MOST_LOOKED_AT = 1 << 16  # elements of a constant
 ANY_INDEX = 1 << 40  # a loaded index may be anything: accesses through it are guarded
 
-Traced = Requesting[Node]
-
 
 class Argument(NamedTuple):
     """How a reduction reads its argument: at which coordinates and under which guards, the axes that are reduced, and
@@ -133,7 +131,7 @@ class Tracer:
                     self._others.append(trace)
         self._requests = len(self._memo)
 
-    def _traced(self, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _traced(self, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         step = value.operation
         if value in self.steps.buffers or step is None:
             buffer = self.steps.buffers[value]
@@ -150,7 +148,7 @@ class Tracer:
             return (yield from self._window(step, value, coordinates, guards))
         if step.definition.element_of is not None:
             builder: ScalarBuilder[Node] = self
-            element: Traced | Node = step.definition.element_of(builder, step, coordinates, guards)
+            element: Requesting[Node] | Node = step.definition.element_of(builder, step, coordinates, guards)
             return element if isinstance(element, Node) else (yield from element)
         return (yield from self._pointwise(step, value, coordinates, guards))
 
@@ -217,7 +215,7 @@ class Tracer:
         """Whether a value is held in a wider type where another is computed of it."""
         return any(isinstance(effect, Value) and effect in self.steps.computed_with for effect in self.effects)
 
-    def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _pointwise(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         operands = []
         for operand in step.inputs:
             operands.append((yield operand, index_map.spread(coordinates, value.shape, operand.shape), guards))
@@ -256,7 +254,7 @@ class Tracer:
             return node
         return self.apply("cast", register, node, attributes=step.attributes, hint=value.name)
 
-    def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Traced:
+    def _view(self, step: Operation, pieces: Sequence[Point], value: Value, guards: Guards) -> Requesting[Node]:
         nodes = []
         pieces = [piece for piece in pieces[:-1] if not _never_holds(piece.guards)] + [*pieces[-1:]]
         if len(pieces) > 1 and _never_holds(pieces[-1].guards):
@@ -316,7 +314,7 @@ class Tracer:
         axes = range(rank) if step.attributes["keep_dims"] else [axis for axis in range(rank) if axis not in gone]
         return {axis: at for axis, at in zip(axes, coordinates, strict=True) if axis not in gone}
 
-    def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _reduction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """A reduction, or for argmax and argmin two: the least (or last) index at which the extremum is attained. As
         in NumPy a NaN counts as the extremum, and the first one wins."""
         reduction = step.definition.reduction
@@ -346,7 +344,7 @@ class Tracer:
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
 
-    def _window(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _window(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """A reduction over the places of a window; padding is the identity."""
         attributes, (argument,) = step.attributes, step.inputs
         kind: Combine = attributes["kind"]
@@ -364,7 +362,7 @@ class Tracer:
             body = self.apply("add", body.dtype, body, self.constant(body.dtype, 0))  # of -0 alone it is 0
         return self._kept(body, value)
 
-    def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """The sum of products that an element of a contraction is, with the bias of a convolution."""
         contraction = step.definition.contraction
         assert contraction is not None
@@ -379,7 +377,7 @@ class Tracer:
             node = self.apply("add", register, node, bias, hint=value.name)
         return self._kept(node, value)
 
-    def _summed(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _summed(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """A contraction as a `Dot`, or where an operand varies over nothing that the other does not, as in the product
         with a vector, as a reduction."""
         register = step.attributes.get("accumulate") or accumulator_of(step.result.dtype)
@@ -423,7 +421,7 @@ class Tracer:
         self._open[-1].effects[step, dot] = None
         return node
 
-    def _unrolled(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Traced:
+    def _unrolled(self, step: Operation, space: Space, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """A contraction over a window of one channel as products that are added one by one."""
         register, total = accumulator_of(step.result.dtype), None
         products_have_instructions(step.inputs[0], register)
