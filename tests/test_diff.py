@@ -56,6 +56,8 @@ def test_a_model_equals_what_passes_make_of_it_and_its_compiled_form(tmp_path: P
     path = encoder(tmp_path, 1)
     irc.print(path, pipeline="clean", after="dce", output=tmp_path / "clean.irc")
     assert irc.diff(path, tmp_path / "clean.irc").verdict == "equal by rules"
+    irc.print(path, pipeline="clean,fuse", after="fuse", output=tmp_path / "fused.irc")
+    assert irc.diff(path, tmp_path / "fused.irc").verdict == "equal by rules"
     irc.compile(path, backend="onnx", output=tmp_path / "compiled.onnx")
     report = irc.diff(path, tmp_path / "compiled.onnx", tries=8)
     assert report.passed, report.witness

@@ -8,7 +8,7 @@ as an assertion or an index out of range, must be the same in both, too.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from irc import dims
@@ -105,6 +105,7 @@ def _fit(one: Value, other: Value, sizes: tuple[dict[str, int], dict[str, int]])
 def equal_by_rules(pair: Pair, settings: Settings) -> str | None:
     """Why the programs are equal; None where the rules do not show that. Rules that round are used only where
     `settings` allows, and are named then."""
+    pair = replace(pair, first=without_kernels(pair.first), second=without_kernels(pair.second))
     classes: list[Numerics] = ["exact"]
     classes += [settings.numerics] if allows(settings.numerics, "keeps_more_precision") else []
     for numerics in classes:
@@ -117,6 +118,21 @@ def equal_by_rules(pair: Pair, settings: Settings) -> str | None:
             if joint.is_one():
                 return reason if numerics == "exact" else f"{reason}, up to rounding ({numerics})"
     return None
+
+
+def without_kernels(module: Module) -> Module:
+    """A copy with the operations of kernels in their place: a kernel computes what they compute."""
+    copy = module.clone()
+    for kernel in [operation for operation in copy.walk() if operation.name == "kernel"]:
+        outside, inside = kernel.block, kernel.regions[0].block
+        assert outside is not None
+        for argument, operand in zip(inside.arguments, kernel.inputs, strict=True):
+            argument.replace_uses(operand)
+        for operation in list(inside):
+            if operation is not inside.terminator:
+                outside.insert(inside.remove(operation), kernel)
+        kernel.replace(inside.terminator.inputs)
+    return copy
 
 
 Check = tuple[Hashable, int]  # what stops a run, and how many values it depends on
