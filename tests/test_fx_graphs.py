@@ -99,9 +99,22 @@ def test_sizes_that_depend_on_elements() -> None:
     def program(x: torch.Tensor) -> Any:
         return torch.nonzero(x > 0), x[x > 0] * 2
 
-    graph = irc.to_fx(irc.from_torch(program, (torch.randn(3, 4),)))
-    for x in (torch.randn(3, 4), -torch.ones(3, 4)):
+    graph = irc.to_fx(irc.from_torch(program, (torch.randn(3, 4),), dynamic_shapes=({0: "N"},)))
+    for x in (torch.randn(3, 4), -torch.ones(1, 4), torch.randn(5, 4)):
         torch.testing.assert_close(list(graph(x)), list(program(x)))
+
+
+def test_sizes_that_tensors_hold() -> None:
+    def program(x: torch.Tensor, y: torch.Tensor) -> Any:
+        return torch.bincount(x, minlength=5), y.repeat_interleave(x, 0) * 2
+
+    module = irc.from_torch(program, (torch.tensor([1, 0, 7]), torch.randn(3, 2)), dynamic_shapes=({0: "N"}, {0: "N"}))
+    graph = irc.to_fx(module)
+    for numbers in ([1, 0, 7], [0, 0], [9], [3, 1, 2, 2]):
+        x, y = torch.tensor(numbers), torch.randn(len(numbers), 2)
+        torch.testing.assert_close(list(graph(x, y)), list(program(x, y)))
+    with pytest.raises(RuntimeError, match="outside an axis"):
+        graph(torch.tensor([2, -1]), torch.ones(2, 2))
 
 
 def test_indices_and_sizes_are_asserted() -> None:

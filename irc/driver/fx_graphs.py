@@ -142,18 +142,20 @@ class Recording:
         """Raise `fx.sizes` where results at the least sizes have other shapes than the function states."""
         import torch
         from torch._subclasses import FakeTensorMode
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
         if not self.main.symbols:
             return
         sizes = {symbol: _least(symbol) for symbol in self.main.symbols.values()}
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
+        mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), mode:
                 results = graph(*self._arguments(mode, sizes))
         except RuntimeError as error:
             raise self._depends([str(error)[:200]]) from None
         for result, value in zip(results, self.main.returned, strict=True):
             known = all(symbol in sizes for dim in value.shape for symbol in dims.free_symbols(dim))
+            known = known and not any(isinstance(size, torch.SymInt) for size in result.shape)
             if known and tuple(result.shape) != tuple(dims.evaluate(dim, sizes) for dim in value.shape):
                 raise self._depends([f"the result {value.name} has the shape {list(result.shape)} at the least sizes"])
 
@@ -204,11 +206,11 @@ def _function(program: Any) -> Callable[..., Any]:
     package.kernels = None  # type: ignore[attr-defined]
     sys.modules[package.__name__] = package
     checks = types.ModuleType(f"{package.__name__}.runtime")
-    vars(checks).update(check=_check, refine=_refine, nonzero=_nonzero)
+    vars(checks).update(check=_check, check_dim=_check_dim, refine=_refine, nonzero=_nonzero)
     sys.modules[checks.__name__] = checks
     host: Any = importlib.import_module(f"{package.__name__}.host")
     host._demand = _check
-    names = {"__name__": f"{package.__name__}.program", "__package__": package.__name__}
+    names = {"__name__": f"{package.__name__}.program", "__package__": package.__name__, "int": _whole}
     exec(compile(program.text, FILE, "exec"), names)
     run: Callable[..., Any] = names["main"]  # type: ignore[assignment]
     return run
@@ -219,6 +221,23 @@ def _check(condition: Any, message: str) -> None:
     import torch
 
     torch.ops.aten._assert_async.msg(torch.as_tensor(condition).all(), message)
+
+
+def _whole(number: Any) -> Any:
+    """A whole number; that of a tensor as a size that the graph reads."""
+    import torch
+
+    return number.item() if isinstance(number, torch.Tensor) else int(number)
+
+
+def _check_dim(name: str, size: Any, low: int, high: int, multiple: int = 1) -> Any:
+    """A size that a tensor holds, whose range the graph asserts."""
+    import torch
+
+    torch.ops.aten.sym_constrain_range.default(size, min=low, max=high)
+    if multiple != 1:
+        torch.ops.aten._assert_scalar.default(size % multiple == 0, f"{name} is not a multiple of {multiple}")
+    return size
 
 
 def _refine(x: Any, shape: Sequence[Any]) -> Any:
