@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 import types
@@ -210,6 +212,59 @@ def test_foreign_folders_versions_and_places(tmp_path: Path) -> None:
     (folder / "model.onnx").unlink()
     os.symlink(tmp_path / "model.onnx", folder / "model.onnx")
     with pytest.raises(IrcError, match=r"compiled\.folder"):
+        irc.load_compiled(folder)
+
+
+class Writing(nn.Module):
+    """One that writes a buffer, gives it, and gives the rest in containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("n", torch.zeros(2))
+
+    def forward(self, x: torch.Tensor, d: dict[str, torch.Tensor], k: float = 2.0) -> Any:
+        self.n.add_(1)
+        return {"a": x + 1, "b": [d["u"] + x.sum(), k * x[:, :2]]}, self.n
+
+
+def contents_of(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Where each part of JSON's data is."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [path, *(inner for name, part in items for inner in contents_of(part, (*path, name)))]
+
+
+def test_calls_that_are_not_as_they_were_written(tmp_path: Path) -> None:
+    """Whatever is said of how a program is called, its folder is whole or the error has a code; and no operation is
+    called that reads outside of a tensor's memory."""
+    arguments = torch.randn(3, 4), {"u": torch.randn(2)}
+    folder = tmp_path / "saved"
+    irc.compile(Writing(), arguments).save(folder)
+    stated_whole = json.loads((folder / "program.json").read_text())
+    chosen = random.Random(5)
+    places = [path for path in contents_of(stated_whole["call"]) if path]
+    view = ("results", len(stated_whole["call"]["results"]) - 1, "path")
+    cases: list[tuple[tuple[Any, ...], Any]] = [
+        (view, [{"name": "add_", "target": "aten._reshape_alias.default", "kwargs": {"dict": []},
+                 "args": {"tuple": [{"value": "b_n"}, [1 << 30], [1]]}}]),
+        (("updated",), "x"), (("updated",), ["x"]), (("signature", 0, "name"), ""), (("held", "b_n", "order"), []),
+        (("outputs", "parts", 0, "context"), "x"), (("results", 1, "order"), ""),
+        ((*view, 0, "name"), "other"), ((*view, 0, "args"), {"tuple": []}), ((*view, 0, "args"), {"tuple": ["x"]}),
+        *((chosen.choice(places), chosen.choice([None, -1, 10**30, "", "x", [], {}, [[]], "os:system", ["a", "b"]]))
+          for _ in range(40)),
+    ]  # fmt: skip
+    for path, value in cases:
+        call = json.loads(json.dumps(stated_whole["call"]))
+        part = call
+        for name in path[:-1]:
+            part = part[name]
+        part[path[-1]] = value
+        changed(folder, call=call)
+        with contextlib.suppress(IrcError):
+            irc.load_compiled(folder)(*arguments)
+    call = json.loads(json.dumps(stated_whole["call"]))
+    call["results"][view[1]]["path"] = cases[0][1]
+    changed(folder, call=call)
+    with pytest.raises(IrcError, match=r"compiled\.folder.*_reshape_alias"):
         irc.load_compiled(folder)
 
 

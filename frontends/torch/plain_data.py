@@ -28,6 +28,8 @@ CONTAINERS: dict[str, Any] = {
     "tuple": tuple, "list": list, "dict": dict, "OrderedDict": OrderedDict, "defaultdict": defaultdict, "deque": deque,
 }  # fmt: skip
 NAMES = {kind: name for name, kind in CONTAINERS.items()}
+# Of ATen's other private functions some, such as _reshape_alias, read outside of a tensor's memory.
+PRIVATE_VIEWS = frozenset({"_conj.default", "_neg_view.default"})
 
 
 class Unsaved:
@@ -170,7 +172,23 @@ def restored_structure(data: Any) -> pytree.TreeSpec:
     if kind not in pytree.SUPPORTED_NODES:
         raise fail("compiled.class", f"PyTorch does not know {data['kind']} as a container of tensors",
                    help="register it before loading, as torch.export.register_dataclass does")
-    return pytree.TreeSpec(kind, restored(data["context"]), parts)
+    context = restored(data["context"])
+    if kind in NAMES and not _fits(kind, context, len(parts)):
+        raise ValueError(f"{context!r:.100} is not of a {data['kind']} of {len(parts)}")
+    return pytree.TreeSpec(kind, context, parts)
+
+
+def _fits(kind: Any, context: Any, parts: int) -> bool:
+    """Whether PyTorch makes a container with so many parts of this context."""
+    if kind in (tuple, list):
+        return context is None
+    if kind is deque:
+        return context is None or (type(context) is int and context >= 0)
+    if kind is defaultdict:
+        if not isinstance(context, list) or len(context) != 2 or not (context[0] is None or callable(context[0])):
+            return False
+        context = context[1]
+    return isinstance(context, list) and len(dict.fromkeys(context)) == parts
 
 
 # -- steps of views --------------------------------------------------------------------------------------------
@@ -203,11 +221,12 @@ def _function_name(target: Any) -> str:
 
 def _function(name: str) -> Any:
     namespace, _, rest = name.partition(".")
+    function = None
     if namespace == "operator":
         function = getattr(operator, rest, None)
-    else:
+    elif namespace == "aten" and (not rest.startswith("_") or rest in PRIVATE_VIEWS):
         packet, _, overload = rest.partition(".")
-        function = getattr(getattr(torch.ops.aten, packet, None), overload, None) if namespace == "aten" else None
+        function = getattr(getattr(torch.ops.aten, packet, None), overload, None)
     if function is None or not (function in OF_SIZES or getattr(function, "is_view", False) or _may_view(function)):
         raise ValueError(f"{name} is no view")
     return function

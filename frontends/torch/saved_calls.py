@@ -15,8 +15,10 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 
+from irc import dims
 from irc.diagnostics import IrcError, fail
-from irc.frontends.torch.calling import Convention, Snapshot, overlap
+from irc.dims import Dim
+from irc.frontends.torch.calling import Call, Convention, Snapshot, overlap
 from irc.frontends.torch.parameters import Parameters
 from irc.frontends.torch.plain_data import (
     Unsaved,
@@ -75,7 +77,7 @@ def restored_call(data: Mapping[str, Any], tensors: Mapping[str, Tensor], functi
     signature = inspect.Signature([_restored_parameter(each) for each in data["signature"]])
     results = Results([_restored_result(each) for each in data["results"]], dict(data["arguments"]))
     taken = list(data["taken"])
-    convention = Convention(
+    convention = RestoredConvention(
         Parameters.of_signature(signature, inputs), results, inputs, restored_structure(data["outputs"]),
         [_restored_argument(each) for each in data["given"]], [_restored_argument(each) for each in data["returned"]],
         taken, list(data["updated"]), _restored_tensors(data["held"], tensors),
@@ -88,7 +90,38 @@ def restored_call(data: Mapping[str, Any], tensors: Mapping[str, Tensor], functi
         raise ValueError("its arguments are not as many as its parameters have")
     if not len(convention.returned) == len(results.results) == convention.outputs.num_leaves:
         raise ValueError("its results are not as many as its structure has")
+    _check_types(convention, function)
     return convention
+
+
+class RestoredConvention(Convention):
+    """That of a loaded program. That its results cannot be made as the data state shows when they are made."""
+
+    def result(self, tensors: Sequence[torch.Tensor], call: Call) -> Any:
+        try:
+            return super().result(tensors, call)
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise fail("compiled.folder", f"the saved program does not say how its results are made: {error!r:.200}",
+                       help="compile and save the program again") from error  # fmt: skip
+
+
+def _check_types(convention: Convention, function: Function) -> None:
+    """Raise ValueError where the function does not give what the convention returns, with as many dims as it orders,
+    and what it updates, in its shape."""
+    computed = [result for result, each in zip(convention.results.results, convention.returned, strict=True)
+                if not isinstance(each, ConstantArgument)]  # fmt: skip
+    given = [value.type for value in function.returned]
+    if len(given) != len(computed) + len(convention.updated):
+        raise ValueError(f"its code gives {len(given)} results")
+    for result, type_ in zip(computed, given, strict=False):
+        if result.order is not None and len(result.order) != type_.rank:
+            raise ValueError(f"{result.name}, with the order {result.order}, is {type_}")
+    for name, new in zip(convention.updated, given[len(computed):], strict=True):
+        old = convention.types.get(name)
+        shape: Sequence[Dim] | None = convention.held[name].shape if old is None else old.shape
+        if shape is None or new.shape is None or len(shape) != len(new.shape) or any(
+                dims.equal(*pair) is False for pair in zip(shape, new.shape, strict=True)):  # fmt: skip
+            raise ValueError(f"{name} is updated by {new}")
 
 
 def _references(value: Any) -> list[str]:
@@ -171,6 +204,8 @@ def _restored_tensors(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
         if name not in by_place:
             array = tensors[name].array()
             order = None if each["order"] is None else tuple(each["order"])
+            if order is not None and sorted(order) != list(range(array.ndim)):
+                raise ValueError(f"{each['order']} is no order of the dims of {name}")
             tensor = laid_out(to_tensor(array.copy(), tensors[name].dtype), order)
             is_parameter, needs_gradient = bool(each["is_parameter"]), bool(each["needs_gradient"])
             by_place[name] = torch.nn.Parameter(tensor, needs_gradient) if is_parameter else tensor

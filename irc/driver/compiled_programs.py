@@ -145,7 +145,7 @@ def _loaded(opened: CompiledFolder) -> CompiledProgram:
     try:
         tensors = weights.read(open_inside(opened.path, HELD)) if HELD in opened.stated["files"] else {}
         convention = restored_call(opened.stated["call"], tensors, opened.main)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise damaged(opened.path, f"it does not say how the program is called: {error!r:.200}") from None
     try:
         runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
