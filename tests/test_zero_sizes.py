@@ -377,6 +377,24 @@ def test_attention_of_nothing(empty: str, causal: bool) -> None:
             np.testing.assert_allclose(output, expected.numpy(), rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.parametrize("shape, is_read", [
+    ("3, 2, 3", True), ("0, 2, 3", True), ("3, 0, 3", False), ("3, C, 3", False), ("3, 2, K", False),
+])  # fmt: skip
+@pytest.mark.parametrize("op_type", ["ConvInteger", "QLinearConv"])
+def test_convolutions_of_integers_over_nothing(op_type: str, shape: str, is_read: bool) -> None:
+    """ONNX Runtime, which runs these operators as externs, does not write their results."""
+    call = "ConvInteger(x, w)" if op_type == "ConvInteger" else "QLinearConv(x, s, z, w, s, z, s, z)"
+    result = "int32" if op_type == "ConvInteger" else "uint8"
+    channels = shape.split(", ")[1]
+    proto = model(f"(uint8[N, {channels}, 5] x, uint8[{shape}] w, float s, uint8 z) => ({result}[?, ?, ?] y) "
+                  f"{{ y = {call} }}")  # fmt: skip
+    if is_read:
+        assert "extern" in operations(from_model(proto, NO_FOLDER))
+    else:
+        with pytest.raises(IrcError, match=r"onnx\.unsupported(.|\n)*its weights, u8\["):
+            from_model(proto, NO_FOLDER)
+
+
 @pytest.mark.parametrize("padding", ["zeros", "border"])
 def test_a_batch_of_no_samples(padding: str) -> None:
     """ONNX Runtime does not reduce an empty tensor along an axis that is counted from the back."""

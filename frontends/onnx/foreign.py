@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 from onnx import shape_inference
 
+from irc import dims
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
 from irc.dtypes import F32, F64, STRING, DType, by_name, from_onnx, opaque
@@ -22,6 +23,8 @@ from irc.types import TensorType
 
 # Operands that have an element for each axis of a result.
 SHAPES = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Unsqueeze": 1, "Col2Im": 1, "MaxUnpool": 2}
+# The operand with the weights of operators of whose result ONNX Runtime 1.31 writes nothing where these are empty.
+WEIGHTS = {("", "ConvInteger"): 1, ("", "QLinearConv"): 3, ("com.microsoft", "QLinearConv"): 3}
 CARRIED_ATTRIBUTES = {"FLOAT", "INT", "STRING", "FLOATS", "INTS", "STRINGS", "TENSOR"}
 
 
@@ -45,6 +48,10 @@ def carry(importer: GraphImporter, node: onnx.NodeProto, operands: Sequence[Any]
     if described is not None and any(each is not None and each.WhichOneof("value") == "sparse_tensor_type"
                                      for each in described.types):  # fmt: skip
         reason, described = "its results are sparse", None
+    weights = operands[WEIGHTS[domain, node.op_type]] if (domain, node.op_type) in WEIGHTS else None
+    if isinstance(weights, Value) and weights.type.shape is not None and any(
+            dims.less(0, extent) is not True for extent in weights.shape[1:]):  # fmt: skip
+        reason, described = f"ONNX Runtime writes no result where its weights, {weights.type}, are empty", None
     if described is None:
         importer.unsupported.append((f"{domain or 'ai.onnx'} {node.op_type}", label(node), reason))
         return [UNSUPPORTED] * len(node.output)
