@@ -229,6 +229,20 @@ def test_the_oldest_entries_are_removed(folder: Path, monkeypatch: pytest.Monkey
     assert len(entries(folder)) == 3
 
 
+def test_what_is_no_entry_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IRC_CACHE may name a folder that has other things: they are neither counted nor removed."""
+    (folder / "documents").mkdir(parents=True)
+    (folder / "documents" / "thesis.txt").write_text("x" * 1000)
+    (folder / "notes").write_text("y" * 1000)
+    os.chmod(folder, 0o700)
+    monkeypatch.setenv("IRC_CACHE_BYTES", "100000")
+    irc.compile(network(), (torch.randn(3, 4),))
+    monkeypatch.setenv("IRC_CACHE_BYTES", "1")
+    report = irc.cache(clear=True)
+    assert (report.removed, report.entries, report.bytes) == (1, 0, 0)
+    assert (folder / "documents" / "thesis.txt").is_file() and (folder / "notes").is_file()
+
+
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     irc.compile(network(), (torch.randn(3, 4),))
     shown = irc_here("cache", folder=tmp_path)

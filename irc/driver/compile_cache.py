@@ -30,6 +30,7 @@ from irc.user_files import files_of
 FOLDER, BYTES = "IRC_CACHE", "IRC_CACHE_BYTES"
 OFF = ("off", "0")
 MOST_BYTES = 4 << 30
+KEY = "[0-9a-f]{64}"  # a name that content_key gives
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def code_store() -> Store | None:
     beside = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(place or os.path.join(beside, "irc-compiler"))
     try:
-        store = Store(folder, most_bytes=MOST_BYTES if limit is None else int(limit), private=True)
+        store = Store(folder, most_bytes=MOST_BYTES if limit is None else int(limit), private=True, pattern=KEY)
         reason = store.why_not_private()
     except (IrcError, OSError) as error:
         reason = error.diagnostics[0].message if isinstance(error, IrcError) else str(error.strerror)

@@ -7,6 +7,7 @@ that were not used for the longest time are removed; those that a process holds 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,10 +51,12 @@ class Lease:
 
 class Store:
     """The entries in a folder, which is made if it is missing, for this user alone if it is `private`. Raises
-    `file.unreadable`. `most_bytes` is the limit of all entries."""
+    `file.unreadable`. `most_bytes` is the limit of all entries. What has a name that is not of `pattern` is no entry,
+    and is never removed."""
 
-    def __init__(self, folder: str | Path, *, most_bytes: int | None = None, private: bool = False) -> None:
-        self.folder, self.most_bytes = Path(folder), most_bytes
+    def __init__(self, folder: str | Path, *, most_bytes: int | None = None, private: bool = False,
+                 pattern: str = ".*") -> None:  # fmt: skip
+        self.folder, self.most_bytes, self.pattern = Path(folder), most_bytes, re.compile(pattern, re.DOTALL)
         try:
             self.folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
         except OSError as error:
@@ -108,7 +111,7 @@ class Store:
         """All entries, the one that was used last first."""
         entries = []
         for path in self.folder.iterdir():
-            if path.name.startswith(partial.PREFIX):
+            if path.name.startswith(partial.PREFIX) or not self.pattern.fullmatch(path.name):
                 continue
             with suppress(OSError):  # another process removes it
                 files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
