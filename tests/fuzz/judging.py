@@ -119,6 +119,12 @@ class Truth:
         return f"{int(wrong.sum())} of {wrong.size} elements differ, the first{place}: {actual[where]}, " \
                f"expected {self.value[where]}"  # fmt: skip
 
+    def without(self, other: Any) -> Truth:
+        """This, compared only where `other` agrees with it: nowhere, where its shape or dtype is another."""
+        other = np.asarray(other)
+        alike = (other.dtype, other.shape) == (self.value.dtype, self.value.shape)
+        return Truth(self.value, self.slack, self.undecided | (self._wrong(other) if alike else True))
+
     def _wrong(self, actual: Array) -> Any:
         if not is_float(actual):
             return actual != self.value

@@ -151,9 +151,5 @@ def without_runtime_faults(program: OnnxProgram) -> list[dict[str, Truth]] | Non
         runs = [original.run(None, feed) for feed in program.feeds]
     except RUNTIME_ERRORS:
         return None
-    judged = []
-    for truths, arrays in zip(program.truths, runs, strict=True):
-        judged.append({name: reference if reference.difference(array) is None else
-                       Truth(reference.value, reference.slack, np.ones(reference.value.shape, bool))
-                       for (name, reference), array in zip(truths.items(), arrays, strict=True)})  # fmt: skip
-    return judged
+    return [{name: reference.without(array) for (name, reference), array in zip(truths.items(), arrays, strict=True)}
+            for truths, arrays in zip(program.truths, runs, strict=True)]  # fmt: skip
