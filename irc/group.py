@@ -8,7 +8,6 @@ operands are computed (`closure`), and several groups may include the same one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -159,13 +158,7 @@ class Group:
         failure = self.equal_kernel
         if not isinstance(failure, LegalityFailure):
             return None
-        names = dict(zip(self.equal._names, self._names, strict=True))
-        mentioned = sorted((each for each in failure.values if each in names), key=len, reverse=True)
-        if self.equal is self or not mentioned:
-            return failure
-        pattern = rf"%({'|'.join(map(re.escape, mentioned))})(?![\w.$/-])"
-        message = re.sub(pattern, lambda match: f"%{names[match[1]]}", failure.message)
-        return LegalityFailure(failure.rule, message, [names.get(each, each) for each in failure.values])
+        return failure.renamed(dict(zip(self.equal._names, self._names, strict=True)))
 
     @property
     def _names(self) -> list[str]:

@@ -396,6 +396,6 @@ def test_a_failure_names_values_of_its_own_group() -> None:
         members = [each for each in module.main.block if each.results and each.results[0].name.startswith(layer)]
         group = graph.group(members)
         alone, judged = legal(Group(members)), legal(group)
-        assert alone is not None and judged is not None and f"%{layer}/in.rows" in alone.message
+        assert alone is not None and judged is not None and f"%{layer} out" in alone.message
         assert (judged.message, judged.values) == (alone.message, alone.values)
     assert group.equal is not group

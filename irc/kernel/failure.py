@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 from irc.diagnostics import IrcError, Location, fail
@@ -37,6 +38,15 @@ class LegalityFailure(Exception):
     @property
     def code(self) -> str:
         return CODES[self.rule]
+
+    def renamed(self, names: Mapping[str, str]) -> LegalityFailure:
+        """The failure of an equal group, whose values have these names."""
+        mentioned = sorted((each for each in self.values if each in names), key=len, reverse=True)
+        if not mentioned:
+            return self
+        pattern = rf"%({'|'.join(map(re.escape, mentioned))})(?![\w.$/-])"
+        message = re.sub(pattern, lambda match: f"%{names[match[1]]}", self.message)
+        return type(self)(self.rule, message, [names.get(each, each) for each in self.values])
 
     def error(self, location: Location) -> IrcError:
         """The failure as an error at the operation that was to be a kernel."""
