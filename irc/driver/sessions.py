@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,10 +222,8 @@ def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, ex
                advised: str | None = None) -> Callable[[], list[Any]]:  # fmt: skip
     """Runs of a model in ONNX Runtime on these inputs, with its optimizations. `external` has the model's external data
     by location; advice beside `advised` applies, except for its threads."""
-    onnxruntime = onnx_runtime()
     options = session_options(advised, threads=threads)
-    _add_external(options, external or {})
-    session = onnxruntime.InferenceSession(model, options, providers=providers_for(advised))
+    session = _session(model, options, providers_for(advised), external or {})
     feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
     return lambda: list(session.run(None, feed))
 
@@ -244,9 +242,8 @@ def session_at(path: Path) -> Any:
 
 def confined_session(folder: Path, name: str) -> Any:
     """As `session_at`, of a model that another may have written: its files are opened as those that a model names."""
-    file, options = open_inside(folder, name), session_options()
-    _add_external(options, _external_data(file))
-    return onnx_runtime().InferenceSession(file.data.tobytes(), options, providers=list(PROVIDERS))
+    file = open_inside(folder, name)
+    return _session(file.data.tobytes(), session_options(), PROVIDERS, _external_data(file))
 
 
 def _external_data(file: MappedFile) -> dict[str, Any]:
@@ -258,7 +255,9 @@ def _external_data(file: MappedFile) -> dict[str, Any]:
             for location in external_locations(read_onnx(file))}  # fmt: skip
 
 
-def _add_external(options: Any, external: Mapping[str, Any]) -> None:
-    if external:
-        contents = [data.tobytes() for data in external.values()]
+def _session(model: str | bytes, options: Any, providers: Sequence[str], external: Mapping[str, Any]) -> Any:
+    """A session for a model with its external data by location, which ONNX Runtime copies as it starts."""
+    contents = [data.tobytes() for data in external.values()]
+    if contents:
         options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
+    return onnx_runtime().InferenceSession(model, options, providers=list(providers))
