@@ -176,7 +176,7 @@ def test_a_plan_of_a_planner_replays(tmp_path: Path) -> None:
     first = fused(module, "planner=exact", context)
     path = tmp_path / "plan.json"
     path.write_text(context.plans["main"].text)
-    assert [group["proposer"] for group in json.loads(path.read_text())["groups"]] == ["exact", "exact"]
+    assert {group["proposer"] for group in json.loads(path.read_text())["groups"]} == {"exact"}
     assert kernels(fused(module, f"plan={path}")) == kernels(first)
 
 

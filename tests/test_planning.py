@@ -29,7 +29,7 @@ from tests.command_line import irc_here
 # A block of a transformer with a gated layer, whose plan has kernels of one and of several operations.
 BLOCK = """irc text 1
 module @block {
-  func @main<S in [1, 64]>(%x: f32[S, 32], %wq: f32[32, 32], %wk: f32[32, 32], %wv: f32[32, 32], %wo: f32[32, 32], %wg: f32[32, 64], %wu: f32[32, 64], %wd: f32[64, 32], %g: f32[32], %b: f32[32]) -> (out: f32[S, 32], total: f32[S], cols: f32[32]) {
+  func @main<S in [1, 64]>(%x: f32[S, 32], %wq: f32[32, 32], %wk: f32[32, 32], %wv: f32[32, 32], %wo: f32[32, 32], %wg: f32[32, 64], %wu: f32[32, 64], %wd: f32[64, 32], %g: f32[32], %b: f32[32]) -> (out: f32[S, 32], total: f32[S], cols: f32[]) {
     %ln1 = layer_norm %x, %g, %b {axis = -1, epsilon = 1e-05} : f32[S, 32]
     %q = matmul %ln1, %wq : f32[S, 32]
     %k = matmul %ln1, %wk : f32[S, 32]
@@ -50,7 +50,7 @@ module @block {
     %down = matmul %h, %wd : f32[S, 32]
     %out = add %attended, %down : f32[S, 32]
     %total = reduce_sum %out {axes = [1], keep_dims = false} : f32[S]
-    %cols = reduce_max %out {axes = [0], keep_dims = false} : f32[32]
+    %cols = reduce_max %out {axes = [0, 1], keep_dims = false} : f32[]
     return %out, %total, %cols
   }
 }

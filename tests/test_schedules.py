@@ -246,7 +246,7 @@ def test_plans_have_schedules(folder: Path) -> None:
     assert options_of(fused(folder, f"plan={plan}")) == [{"n": 32, "warps": 2}]
     for entry, code, message in (
         ({"members": ["y", "p"], "schedule": {"i": 4}}, "plan.refused", "rule F15"),
-        ({"members": ["y", "p"], "schedule": {"n": 5}}, "fuse.schedule", "a power of two"),
+        ({"members": ["y", "p"], "schedule": {"n": 5}}, "plan.refused", "a power of two"),
         ({"members": ["y", "p"], "schedule": 4}, "plan.format", "`schedule` of an entry is 4"),
         ({"members": ["y"], "schedule": {"i": 64}}, "plan.refused", "merged with others"),
     ):
