@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from mkdocs.structure.files import File
 
 import irc
@@ -124,8 +125,6 @@ def doc_sections(names: Iterable[str]) -> Iterator[str]:
 
 def command_sections() -> Iterator[str]:
     """The help of each command, in the order of `irc --help`."""
-    import click
-
     for purpose, names in PURPOSES.items():
         for name in names:
             context = click.Context(cli.commands[name], info_name=f"irc {name}", max_content_width=CONSOLE_WIDTH,

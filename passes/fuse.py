@@ -127,8 +127,9 @@ class Fuse(Pass):
         scheduler = find_scheduler(self.schedule) if self.schedule else None
         errors = [entry.error(f"there is no function @{entry.function}", "plan.stale") for entry in entries
                    if entry.function not in (None, *module.functions)]  # fmt: skip
-        errors += [entry.error("no pass `siblings` has joined these products", help='give the pipeline "default"')
-                   for entry in file.siblings or () if not context.joined]  # fmt: skip
+        if not context.joined:
+            errors += [entry.error("no pass `siblings` has joined these products", help='give the pipeline "default"')
+                       for entry in file.siblings or ()]  # fmt: skip
         plans = []
         for function in module.functions.values():
             of_function = [entry for entry in (*file.groups, *file.products)

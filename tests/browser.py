@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
          "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars",
          "--remote-debugging-pipe")  # fmt: skip
@@ -57,6 +59,9 @@ def find_chromium() -> str | None:
     """The path of an installed Chromium or Chrome."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     return next(filter(None, map(shutil.which, names)), None)
+
+
+needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
 
 
 class Browser:

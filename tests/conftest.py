@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from tests.browser import Browser, find_chromium
 
 # Triton reads it when its own library is defined, hence before any test imports triton. With IRC_TEST_DEVICE=cuda the
 # tests of kernels run them on a GPU.
@@ -22,3 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update(request: pytest.FixtureRequest) -> bool:
     """Whether golden files are to be rewritten."""
     return bool(request.config.getoption("--update"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """An installed Chromium or Chrome, for tests that are marked `needs_browser`."""
+    program = find_chromium()
+    assert program is not None
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

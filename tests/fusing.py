@@ -13,14 +13,22 @@ from irc.group import Group
 from irc.ir import Operation, Value
 from irc.kernel import LegalityFailure, count, kernel_of
 from irc.module import Module
+from irc.op import trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import find_policy, propose
 from irc.plan import Plan
+from irc.policy import Merge, policy
 from irc.verifier import verify
 from tests.kernel_reference import evaluate
 from tests.programs import arrays, environment
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@policy
+def everything(merge: Merge) -> float:
+    """Whatever is legal, whether it saves anything or not."""
+    return 1.0
 
 
 def body_of(module: Module) -> list[Operation]:
@@ -30,6 +38,16 @@ def body_of(module: Module) -> list[Operation]:
         if not operation.definition.is_terminator
         and not (operation.name == "const" and operation.attributes["value"].size > 1)
     ]  # fmt: skip
+
+
+def layers(number: int, *types: str) -> Module:
+    """Layers of a norm, a product, a bias with an activation, and a residual."""
+    def program(x: Value, w: Value, b: Value) -> Value:
+        for _ in range(number):
+            x = ops.add(x, ops.gelu(ops.add(ops.matmul(ops.layer_norm(x, b, b), w), b)))
+        return x
+
+    return trace(program, *types)
 
 
 def fused(module: Module, options: str = "", context: PassContext | None = None) -> Module:

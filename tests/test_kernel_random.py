@@ -26,10 +26,10 @@ from irc.op import const, trace
 from irc.pass_manager import PassContext, PassManager
 from irc.passes.fuse import apply, propose
 from irc.planner import Unit
-from irc.policy import Merge, policy
 from irc.sizes import representative_sizes
 from irc.verifier import verify
 from irc.weights import Tensor
+from tests.fusing import everything
 from tests.kernel_reference import evaluate
 from tests.test_planners import graph_of
 
@@ -188,12 +188,6 @@ class Generator:
 
 def least(extent: Dim) -> int:
     return dims.bounds(extent)[0]
-
-
-@policy
-def everything(merge: Merge) -> float:
-    """Whatever is legal, whether it saves anything or not."""
-    return 1.0
 
 
 def values_of(module: Module, inputs: dict[str, np.ndarray]) -> dict[Value, np.ndarray]:

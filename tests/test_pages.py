@@ -8,7 +8,6 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +24,11 @@ from irc.driver.html_pages import FOLDER, json_in_html, page
 from irc.driver.models import Settings
 from irc.driver.viewing import quoted_lines, view
 from irc.module import Module
-from tests.browser import Browser, find_chromium
+from tests.browser import Browser, needs_browser
 from tests.command_line import BODIES, EXAMPLES, irc_here
 from tests.hostile import NAMES, named_model
 
 BLOCK, SCORES = f"{EXAMPLES / 'block.py'}:block", f"{EXAMPLES / 'block.py'}:scores"
-needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    assert program is not None
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from irc.planner import FusionGraph, Partition
 from irc.planners import PLANNERS, exact
 from irc.sizes import representative_sizes
 from irc.verifier import verify
-from tests.fusing import ROOT, fused, kernels, same_results
+from tests.fusing import ROOT, fused, kernels, layers, same_results
 from tests.programs import SIZES, arrays, environment, programs
 from tests.test_plan_edits import TEXT
 
@@ -285,14 +285,6 @@ def reached(starts: set[Any], edges: set[tuple[Any, Any]]) -> set[Any]:
 def test_a_planner_judges_as_many_sets_for_each_layer(name: str) -> None:
     """What a planner does grows with the program, not with its square: the sets that are judged are counted, and the
     operations whose neighbors are searched."""
-    def layers(number: int) -> Module:
-        def program(x: Value, w: Value, b: Value) -> Value:
-            for _ in range(number):
-                x = ops.add(x, ops.gelu(ops.add(ops.matmul(ops.layer_norm(x, b, b), w), b)))
-            return x
-
-        return trace(program, "f32[8, 16]", "f32[16, 16]", "f32[16]")
-
     class Counted(dict[Any, Any]):
         lookups = 0
 
@@ -302,7 +294,7 @@ def test_a_planner_judges_as_many_sets_for_each_layer(name: str) -> None:
 
     counts = []
     for number in (8, 32):
-        graph = graph_of(layers(number))
+        graph = graph_of(layers(number, "f32[8, 16]", "f32[16, 16]", "f32[16]"))
         graph._readers = readers = Counted(graph._readers)
         graph._graph.sources = sources = Counted(graph._graph.sources)
         PLANNERS[name].function(graph)

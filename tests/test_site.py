@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,13 @@ from irc.driver.code_pages import RULES
 from irc.driver.pipelines import pass_names
 from irc.ops import TABLE
 from irc.planners import PLANNERS
-from tests.browser import Browser, find_chromium
+from tests.browser import Browser, needs_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 # A page of each kind, at the widths of a laptop and of a phone.
 PAGES = ("index", "first_hour", "notebooks/fusion_experiment", "onnx", "pytorch", "gpu", "measurements", "architecture",
          "reference/rules", "reference/python")  # fmt: skip
 WIDTHS = (1400, 420)
-needs_browser = pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome is installed")
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +35,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stdout + done.stderr
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    assert program is not None
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 def sections(site: Path) -> set[str]:

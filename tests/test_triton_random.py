@@ -32,6 +32,7 @@ from irc.passes.fuse import apply, find_policy, propose
 from irc.policy import Merge, Policy, policy
 from irc.verifier import verify
 from tests import triton_harness as harness
+from tests.fusing import everything
 from tests.random_graphs import VIEWS, Family, Graph, graphs
 from tests.random_products import PRODUCTS
 
@@ -45,12 +46,6 @@ def seeds(quick: int, whole: int) -> list[object]:
 
 
 EPSILON = {"f64": 1e-13, "f32": 2e-6, "f16": 2e-3, "bf16": 2e-2}  # of an operation on what is about 1
-
-
-@policy
-def everything(merge: Merge) -> float:
-    """Whatever is legal, whether it saves anything or not."""
-    return 1.0
 
 
 def at_random(numbers: int) -> Policy:
@@ -121,8 +116,7 @@ def check(graph: Graph) -> None:
     for launch in run.launches:
         assert launch.predicted is not None
         assert launch.predicted.exact or indirect, "bytes are bounded where an index is loaded, else exact"
-        assert launch.counted <= launch.predicted.loaded_bytes
-        assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact
+    harness.check_bytes(run.launches)
 
 
 def check_graphs(family: Family, number: int) -> None:

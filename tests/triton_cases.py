@@ -70,12 +70,7 @@ def check(run: harness.Run, tolerance: float) -> None:
             np.testing.assert_array_equal(actual, expected)
         else:
             assert harness.relative_error(actual, expected) <= tolerance
-    for launch in run.launches:
-        assert launch.predicted is not None
-        if launch.predicted.exact:
-            assert launch.counted == launch.predicted.loaded_bytes
-        else:
-            assert launch.counted <= launch.predicted.loaded_bytes
+    harness.check_bytes(run.launches)
 
 
 def check_one_launch(run: harness.Run, tolerance: float) -> None:

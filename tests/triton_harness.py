@@ -310,6 +310,15 @@ def check_stores(record: Launch, launched: Launched, tensors: Sequence[torch.Ten
     assert is_whole, f"{record.name}: elements are not stored"
 
 
+def check_bytes(launches: Sequence[Launch]) -> None:
+    """Launches move the bytes that the byte model says, or fewer where it says that it gives a bound."""
+    for launch in launches:
+        assert launch.predicted is not None
+        counted, predicted = launch.counted, launch.predicted.loaded_bytes
+        said = f"{launch.name} moves {counted} bytes, and the byte model says {predicted}"
+        assert counted == predicted or (counted < predicted and not launch.predicted.exact), said
+
+
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.cpu()
     if tensor.dtype is torch.bfloat16:

@@ -57,7 +57,7 @@ def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes
     those of symbols by name. Of a rewrite that has built what replaces them, all times are compared."""
     costs = Costs(table, sizes)
     if replacements:
-        before, after = (sum(seconds(each, costs) for each in group) for group in (operations, replacements))
+        before, after = (sum(operation_seconds(each, costs) for each in group) for group in (operations, replacements))
     else:
         before, after = GAINS[rewrite](operations, costs)
     return after <= before
@@ -127,7 +127,7 @@ def row_gathers(operations: Sequence[Operation], costs: Costs) -> tuple[float, f
             rows = costs.rows(result)
             before += costs.seconds("Transpose.rows", rows=max(1, rows // 8), heads=8, width=result.shape[-1])
         elif operation.name != "reshape":
-            before += seconds(operation, costs)
+            before += operation_seconds(operation, costs)
     source = operations[0].inputs[0]
     moved = prod(map(costs.extent, operations[-1].result.shape)) // max(1, costs.extent(source.shape[-1]))
     return before, costs.seconds("Gather", rows=moved, width=source.shape[-1])
@@ -155,7 +155,7 @@ BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax"
            "concat": "Concat"}  # fmt: skip
 
 
-def seconds(operation: Operation, costs: Costs) -> float:
+def operation_seconds(operation: Operation, costs: Costs) -> float:
     """Of one operation, as the kernel that is closest to it; none for what is computed when a model is loaded, and for
     views, of which later passes join those before a rewrite and those after it alike."""
     makers = [value.operation for value in operation.inputs]

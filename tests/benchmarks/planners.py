@@ -27,7 +27,7 @@ from irc.device import DEFAULT_DEVICE
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings, read_pipeline
 from irc.group_graph import GroupGraph
-from irc.ir import Operation, Value
+from irc.ir import Operation
 from irc.module import Module
 from irc.named_pipelines import ALIASES
 from irc.op import trace
@@ -38,6 +38,7 @@ from irc.planner import FusionGraph, Units
 from irc.planners import PLANNERS
 from irc.sizes import representative_sizes
 from tests.benchmarks.networks import ConvNeXtBlock
+from tests.fusing import layers
 
 SETS_HEAD = ("model", "sets", "new, a second", "of known structure", "seen before")
 HEAD = ("model", "planner", "kernels", "MB", "us", "planned in")
@@ -81,16 +82,6 @@ def both_ways() -> Module:
     """Reductions of an exponential over both axes."""
     return trace(lambda x: (ops.reduce_sum(y := ops.exp(x), axes=(1,)), ops.reduce_sum(y, axes=(0,))),
                  "f32[2048, 1024]")  # fmt: skip
-
-
-def layers(number: int) -> Module:
-    """Layers of a norm, a product, a bias with an activation, and a residual."""
-    def program(x: Value, w: Value, b: Value) -> Value:
-        for _ in range(number):
-            x = ops.add(x, ops.gelu(ops.add(ops.matmul(ops.layer_norm(x, b, b), w), b)))
-        return x
-
-    return trace(program, "f32[256, 512]", "f32[512, 512]", "f32[512]")
 
 
 def of_torch(module: Callable[[], nn.Module], *shape: int) -> Callable[[], Module]:
@@ -186,7 +177,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.layers:
         options.names, options.products = ["layers"], "host"
-        MODELS["layers"] = lambda: layers(options.layers)
+        MODELS["layers"] = lambda: layers(options.layers, "f32[256, 512]", "f32[512, 512]", "f32[512]")
     settings = Settings(products=options.products, device=options.device)
     head = SETS_HEAD if options.sets else HEAD
     print(f"| {' | '.join(head)} |", f"{'|---' * len(head)}|", sep="\n")
