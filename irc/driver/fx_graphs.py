@@ -85,13 +85,14 @@ class Recording:
         sizes = _symbolic_sizes(mode.shape_env, self.main.symbols.values())
         arguments = self._arguments(mode, sizes)
         weights = [mode.from_tensor(each, static_shapes=True) for each in self.weights.values()]
-        run, count = _function(self.program), len(arguments)
+        count = len(arguments)
+        with (_host_program(self.program) as run, torch.no_grad(), _config.patch(backed_size_oblivious=True),
+              _naming_operations(self.program.lines)):  # fmt: skip
 
-        def call(*tensors: Any) -> Any:
-            held = dict(zip(self.weights, tensors[count:], strict=True))
-            return run(held, {}, torch.device("cpu"), *tensors[:count])
+            def call(*tensors: Any) -> Any:
+                held = dict(zip(self.weights, tensors[count:], strict=True))
+                return run(held, {}, torch.device("cpu"), *tensors[:count])
 
-        with torch.no_grad(), _config.patch(backed_size_oblivious=True), _naming_operations(self.program.lines):
             graph = make_fx(call, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*arguments, *weights)
         self._add_conditions(graph, mode.shape_env, sizes)
         _add_buffers(graph, [each.name for each in self.main.arguments], self.weights)
@@ -196,24 +197,29 @@ def _least(symbol: Symbol) -> int:
     return max(symbol.low, symbol.multiple)
 
 
-def _function(program: Any) -> Callable[..., Any]:
+@contextmanager
+def _host_program(program: Any) -> Iterator[Callable[..., Any]]:
     """The host program as a function of weights, externs, the device and the arguments. Its modules are those of
-    artefacts, in a package of its own, without kernels; what they demand of elements the graph asserts."""
+    artefacts, in a package of its own that is removed afterwards, without kernels; what they demand of elements the
+    graph asserts."""
     from irc.backends.triton.calls import TEMPLATES
 
     package = types.ModuleType(f"irc_fx_{uuid.uuid4().hex}")
     package.__path__ = [str(TEMPLATES)]
     package.kernels = None  # type: ignore[attr-defined]
-    sys.modules[package.__name__] = package
     checks = types.ModuleType(f"{package.__name__}.runtime")
     vars(checks).update(check=_check, check_dim=_check_dim, refine=_refine, nonzero=_nonzero)
-    sys.modules[checks.__name__] = checks
-    host: Any = importlib.import_module(f"{package.__name__}.host")
-    host._demand = _check
-    names = {"__name__": f"{package.__name__}.program", "__package__": package.__name__, "int": _whole}
-    exec(compile(program.text, FILE, "exec"), names)
-    run: Callable[..., Any] = names["main"]  # type: ignore[assignment]
-    return run
+    sys.modules |= {package.__name__: package, checks.__name__: checks}
+    try:
+        host: Any = importlib.import_module(f"{package.__name__}.host")
+        host._demand = _check
+        names: dict[str, Any] = {"__name__": f"{package.__name__}.program", "__package__": package.__name__,
+                                 "int": _whole}  # fmt: skip
+        exec(compile(program.text, FILE, "exec"), names)
+        yield names["main"]
+    finally:
+        for name in [each for each in sys.modules if each.partition(".")[0] == package.__name__]:
+            del sys.modules[name]
 
 
 def _check(condition: Any, message: str) -> None:

@@ -105,12 +105,11 @@ class Propagation:
 
     def _at_operands(self, step: Operation, result: Value) -> Point | None:
         """`_forward`, computed once for the same points."""
-        key = (result, *[self.points.get(value) for value in step.inputs])
-        known = self._steps.expansion.points
+        key = result, tuple([self.points.get(value) for value in step.inputs])
+        known = self._steps.expansion.result_points
         if key not in known:
             known[key] = self._forward(step, result)
-        point: Point | None = known[key]
-        return point
+        return known[key]
 
     def _reach_operands_of_contractions(self) -> None:
         """Propagate on to operands of contractions where they are in bounds, at the axes that are summed over."""
@@ -208,7 +207,7 @@ class Propagation:
 
     def _backward(self, step: Operation, result: Value) -> None:
         """Give points to the operands of a step, where each of their elements is read: a slice reads only a part."""
-        key, known = (step, result, self.points[result]), self._steps.expansion.points
+        key, known = (step, result, self.points[result]), self._steps.expansion.operand_points
         if key not in known:
             known[key] = list(_operand_points(step, result, self.points[result]))
         for operand, point in known[key]:

@@ -7,12 +7,11 @@ of a block (`Expansion`). Rule F2 states which operations may be members.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
 
 from irc.cloning import Cloner
-from irc.index_map import same
+from irc.index_map import Point, same
 from irc.interfaces import Space
 from irc.ir import Block, Operation, Value
 from irc.kernel.failure import LegalityFailure
@@ -39,7 +38,10 @@ class Expansion:
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self.inner: dict[Value, Value] = {}
         self.names: dict[Value, str] = {}
-        self.points: dict[Hashable, Any] = {}  # what propagation gives at points (`irc.kernel.propagation`)
+        # What propagation gives (`irc.kernel.propagation`): the point of a result by those of the operands, and the
+        # points of the operands by that of the result.
+        self.result_points: dict[tuple[Value, tuple[Point | None, ...]], Point | None] = {}
+        self.operand_points: dict[tuple[Operation, Value, Point], list[tuple[Value, Point | None]]] = {}
         self._members: dict[Value, Operation] = {}  # that the primitive of a value is of
         self._reads: dict[Operation, list[tuple[Value, Operation]]] = {}
         self._primitives: dict[Operation, list[Operation] | LegalityFailure] = {}
