@@ -112,12 +112,12 @@ def flash_attention_backward(grad_out, query, key, value, out, logsumexp, dropou
     is_hidden = ops.equal(sums, -math.inf)  # a query that sees no key has no weights
     weights = ops.select(is_hidden, 0.0, ops.exp(ops.sub(scores.masked(), sums)))
     grad, result = scores.by_group(grad_out), scores.by_group(out)
-    of_weights = ops.matmul(grad, turned(scores.shared(value)))
+    of_weights = ops.matmul(grad, transposed(scores.shared(value)))
     through = ops.reduce_sum(ops.mul(grad, result), axes=(4,), keep_dims=True)
     of_scores = ops.mul(ops.mul(weights, ops.sub(of_weights, through)), scores.scale)
     of_query = ops.matmul(of_scores, scores.key)
     of_key, of_value = (ops.reduce_sum(each, axes=(2,)) for each in (
-        ops.matmul(turned(of_scores), scores.query), ops.matmul(turned(weights), grad)))
+        ops.matmul(transposed(of_scores), scores.query), ops.matmul(transposed(weights), grad)))
     return tuple(converted(reshaped(each, like.shape), like.dtype)
                  for each, like in ((of_query, query), (of_key, key), (of_value, value)))
 
@@ -144,15 +144,13 @@ class Scores:
         return ops.reshape(converted(x, self.wide), shape=(*x.shape[:2], 1, *x.shape[2:]))
 
     def masked(self) -> Value:
-        scores = ops.mul(ops.matmul(self.query, turned(self.key)), self.scale)
+        scores = ops.mul(ops.matmul(self.query, transposed(self.key)), self.scale)
         mask = self.mask
         if mask is not None:
-            ones = (1,) * (4 - mask.rank)
-            heads = (*ones, *mask.shape)
-            heads = heads if heads[1] == 1 else (heads[0], scores.shape[1] * scores.shape[2], *heads[2:])
-            mask = expanded(mask, heads)
-            grouped = (1, 1) if heads[1] == 1 else scores.shape[1:3]
-            mask = ops.reshape(mask, shape=(heads[0], *grouped, *heads[2:]))
+            shape: tuple[Dim, ...] = (*(1,) * (4 - mask.rank), *mask.shape)
+            grouped = (1, 1) if shape[1] == 1 else scores.shape[1:3]
+            mask = expanded(mask, (shape[0], dims.product(grouped), *shape[2:]))
+            mask = ops.reshape(mask, shape=(shape[0], *grouped, *shape[2:]))
             scores = (ops.select(mask, scores, -math.inf) if mask.dtype is BOOL
                       else ops.add(scores, converted(mask, self.wide)))
         if self.causal:
@@ -161,6 +159,6 @@ class Scores:
         return scores
 
 
-def turned(x: Value) -> Value:
+def transposed(x: Value) -> Value:
     """x with its last two axes exchanged."""
     return ops.transpose(x, permutation=(*range(x.rank - 2), x.rank - 1, x.rank - 2))
