@@ -21,7 +21,7 @@ from irc.ir import Operation
 from irc.module import EdgeCases, Module
 from irc.numerics import Numerics
 from irc.op import OperationDefinition
-from irc.products import Products
+from irc.products import Products, Settled
 from irc.remarks import Remarks
 from irc.user_code import blaming, is_user_code, place_of_code
 from irc.verifier import verify
@@ -61,6 +61,7 @@ class PassContext:
 
     numerics: Numerics = "keeps_more_precision"
     products: Products = "host"  # what computes matrix products, convolutions and attention
+    settled: Settled | None = None  # where `auto` has become one of the others for the whole program
     target: Target | None = None
     device: Device = field(default_factory=find_device)  # what costs are estimated for
     loaded: Sequence[ModuleType] = ()
@@ -159,8 +160,14 @@ class PassManager:
     `reproduce`: as passes are deterministic, the module before is made by repeating the passes before on a copy.
     """
 
-    def __init__(self, passes: Sequence[Pass], context: PassContext | None = None, *, verify_each: bool = False,
-                 observe: Callable[[str, Module], None] | None = None) -> None:
+    def __init__(
+        self,
+        passes: Sequence[Pass],
+        context: PassContext | None = None,
+        *,
+        verify_each: bool = False,
+        observe: Callable[[str, Module], None] | None = None,
+    ) -> None:
         self.passes = list(passes)
         self.context = context if context is not None else PassContext()
         self.verify_each = verify_each
@@ -211,4 +218,3 @@ class PassManager:
             rest = ",".join(map(str, self.passes[index:]))
             help = self.context.reproduce(stage, before, f'irc opt module.irc -p "{rest}"', error)
         return fail("internal.pass", f"the pass `{stage}` failed", notes=notes, help=help)
-

@@ -4,7 +4,8 @@ Two plans are compared, one in which kernels compute all products that they can,
 kernels and calls fall into parts that compute the same operations. For each part the plan is chosen that takes less
 time by `irc.kernel.roofline`, with kernels of what is fused with products in the one plan and apart in the other. A
 third plan has these choices; where fusion then finds less, so that one of the first two takes less time, that one is
-chosen. Start at `choose_plan`.
+chosen. Start at `choose_plan`. Where `auto` is the option of a whole pipeline, `irc.driver.choosing` may have settled
+before that kernels or libraries compute all products of the program, joined as they then are.
 """
 
 from __future__ import annotations
@@ -61,6 +62,21 @@ def choose_plan(propose: Callable[[bool, Sequence[Operation]], Plan], context: P
             taken = [replace(choice, products=name, reason=choice.reason + reason) for choice in choices]
     plan.choices += taken
     return plan
+
+
+def settled_choice(function: Function, plan: Plan, context: PassContext) -> list[Choice]:
+    """The choice for all products of a function, where it was made for the whole program; of kernels, those in one."""
+    settled = context.settled
+    if settled is None:
+        return []
+    inside = {member for group in plan.groups for member in group.members}
+    products = [each for each in function.walk() if is_product(each) and (settled.products == "host" or each in inside)]
+    times = zip(("kernels", "library calls", "the faster of each part"),
+                (settled.kernel_seconds, settled.library_seconds, settled.mixed_seconds), strict=True)  # fmt: skip
+    reason = ", ".join(f"{name} {1e6 * seconds:.3g} us" for name, seconds in times)
+    reason = f"the program takes with {reason}, estimated for {context.device.name}"
+    choice = Choice(tuple(products), settled.products, settled.kernel_seconds, settled.library_seconds, reason)
+    return [choice] if products else []
 
 
 def plan_seconds(plan: Plan, products: Sequence[Operation], context: PassContext, sizes: Mapping[Symbol, int]) -> float:

@@ -35,7 +35,7 @@ from irc.passes._blocks import blocks
 from irc.passes._copies import separated
 from irc.passes._kernels import make_kernel, sort_block
 from irc.passes._planners import find_planner, planned_groups
-from irc.passes._products import called_products, choose_plan, is_product, note_choices
+from irc.passes._products import called_products, choose_plan, is_product, note_choices, settled_choice
 from irc.passes._remarks import kept_if_raised, remark_groups, remark_illegal, remark_no_kernel, remark_plan, remarked
 from irc.passes._schedules import choose_schedules, find_scheduler, follow_schedules
 from irc.pattern import Pattern
@@ -176,6 +176,7 @@ class Fuse(Pass):
         if mode != "auto":
             plan = proposed(products=mode == "irc", apart=called)
             plan.errors += errors
+            plan.choices += settled_choice(function, plan, context)
             return plan
         if self.plan:
             named = {name for entry in entries for name in entry.members}

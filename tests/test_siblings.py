@@ -129,8 +129,8 @@ def test_one_call_computes_products_of_one_operand() -> None:
     x = np.random.default_rng(0).standard_normal((7, 40), np.float32)
     for name, expected in interpreter.run(module, {"x": x}).items():
         np.testing.assert_allclose(interpreter.run(joined, {"x": x})[name], expected, rtol=1e-5, atol=1e-5)
-    apart = irc.opt(module, "default", backend="triton", settings=Settings(products="auto"))
-    assert "split" not in kinds(apart)
+    apart = irc.opt(module, "default{fuse.products=auto}", backend="triton", settings=Settings(products="auto"))
+    assert "split" not in kinds(apart)  # where each product is a choice
     stated = trace(lambda x, w: ops.split_linear(x, w, sizes=(24, 8)), "f32[S, 40]", "f32[40, 32]")
     assert kinds(irc.opt(stated, "default", backend="triton")) == ["matmul", "split"]
     assert kinds(fused(stated)) == ["product"]
@@ -155,6 +155,7 @@ class Joined(nn.Module):
 
 
 # -- plans that state siblings ---------------------------------------------------------------------------------
+
 
 def four(x: Value) -> tuple[Value, ...]:
     """Products of one operand, one of which is of a weight that is no constant of its own, and one of another value."""
@@ -223,6 +224,11 @@ def test_siblings_that_no_pass_joins_or_that_are_choices_are_refused(tmp_path: P
     module = trace(four, "f32[S, 16]")
     with pytest.raises(IrcError, match="no pass `siblings` has joined these products"):
         irc.opt(module, f"fuse{{plan={tmp_path}/p.json}}", settings=settings)
+    same = irc.opt(module, pipeline, settings=Settings(products="auto"))  # as it was made for
+    assert str(same) == str(irc.opt(module, pipeline, settings=settings))
+    plan = json.loads((tmp_path / "p.json").read_text())
+    del plan["made_for"]
+    (tmp_path / "p.json").write_text(json.dumps(plan))
     with pytest.raises(IrcError, match="with products=auto each product is a choice"):
         irc.opt(module, pipeline, settings=Settings(products="auto"))
 

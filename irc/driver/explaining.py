@@ -9,6 +9,7 @@ from pathlib import Path
 from irc.cover import owned
 from irc.diagnostics import CODES, fail, printable_lines
 from irc.dims import Symbol
+from irc.driver.choosing import settle
 from irc.driver.code_pages import RULES, explain_code, is_code
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations
 from irc.driver.explaining_kernels import explain_kernel
@@ -109,6 +110,7 @@ def followed(imported: Module, name: str, pipeline: str | None, settings: Settin
         return module, history
     context = settings.context("triton")
     passes = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    settle(module, passes, context)
     with following([history]) as after:
 
         def observe(stage: str, current: Module) -> None:
@@ -182,6 +184,7 @@ def explain_pair(source: Source, first: str, second: str, pipeline: str | None, 
     module = settings.load(source)
     made_already = pipeline is None and kernel_operations(module)
     passes = [] if made_already else read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    settle(module, passes, context)
     stop = next((index for index, step in enumerate(passes) if isinstance(step, Fuse)), len(passes))
     histories = [History(module, name) for name in (first, second)]
     with following(histories) as after:

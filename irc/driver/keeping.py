@@ -21,6 +21,7 @@ from typing import Any
 
 from irc.device import device_of
 from irc.diagnostics import fail
+from irc.driver.choosing import settle
 from irc.driver.figures import by_operation, report_on
 from irc.driver.kernel_listing import with_kernels
 from irc.driver.models import Settings, find_backend, read_pipeline
@@ -110,6 +111,7 @@ def refused_rules(module: Module, pipeline: str | None, settings: Settings) -> s
     """The legality rules by which the fusions of a pipeline do not make a merge."""
     context = settings.context("triton")
     steps = read_pipeline(pipeline or find_backend("triton").PIPELINE, context)
+    settle(module, steps, context)
     current, rules, done = module.clone(), set[str](), 0
     for index, step in enumerate(steps):
         plans: Callable[..., Sequence[Any]] | None = getattr(step, "plans", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from irc.driver.choosing import settle
 from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.module import Module
 from irc.named_pipelines import CLEAN
@@ -38,6 +39,7 @@ def run_pipeline(
             observe(stage, module)
 
     passes = read_pipeline(pipeline, context)
+    settle(module, passes, context)
     PassManager(passes, context, verify_each=settings.verify_each, observe=watch).run(module)
     # A function without names for its results has those of the values it returns: they must not change.
     for function in module.functions.values():

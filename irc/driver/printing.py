@@ -10,6 +10,7 @@ from pathlib import Path
 from irc import printer
 from irc.diagnostics import UNKNOWN, counted, fail, printable, printable_lines
 from irc.dims import Symbol
+from irc.driver.choosing import settle
 from irc.driver.models import Backend, Settings, Source, read_pipeline
 from irc.driver.saving import save_stage
 from irc.files import check_file, guarded
@@ -67,13 +68,14 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: Back
     """The module after the last stage called `after` (`fold.2` is the second fold), or after all stages."""
     context = settings.context(backend)
     passes = read_pipeline(pipeline, context)
+    module = settings.load(source)
+    settle(module, passes, context)
     if after is not None:
         stages = PassManager(passes, context).stages
         matching = [index for index, stage in enumerate(stages) if after in (stage, stage.split(".")[0])]
         if not matching:
             raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}")
         passes = passes[: matching[-1] + 1]
-    module = settings.load(source)
     PassManager(passes, context, verify_each=settings.verify_each, observe=settings.dump).run(module)
     return module
 

@@ -15,6 +15,7 @@ from irc._version import __version__
 from irc.diagnostics import fail, printable
 from irc.driver.arrays import given_inputs
 from irc.driver.checking import observe_values
+from irc.driver.choosing import settle
 from irc.driver.compiling import stem_of
 from irc.driver.counting import kernel_operations
 from irc.driver.html_pages import page
@@ -146,6 +147,7 @@ class _View:
         self.sizes = representative_sizes(imported.main, settings.dims)
         self.module = imported.clone()
         self.passes = read_pipeline(pipeline, self.context) if pipeline else []
+        settle(self.module, self.passes, self.context)
         self.stages: list[dict[str, Any]] = []
         self.text = ""
         self._add("import", self.module)

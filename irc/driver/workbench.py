@@ -11,6 +11,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from irc.diagnostics import UNKNOWN, IrcError, fail
+from irc.driver.choosing import settle
 from irc.driver.figures import by_operation, report_on
 from irc.driver.models import Settings, Source, find_backend, read_pipeline
 from irc.driver.roofline import estimate
@@ -101,6 +102,7 @@ class Workbench:
         fuse = next((step for step in self.passes if isinstance(step, Fuse)), None)
         if fuse is None:
             raise fail("usage.arguments", "a plan needs a pipeline with fuse", help="leave out -p, or give default")
+        settle(self.module, self.passes, self.context)
         place = self.passes.index(fuse)
         first = next(index for index, step in enumerate(self.passes) if isinstance(step, Siblings | Fuse))
         self.between, self.fuse, self.rest = self.passes[first:place], fuse, self.passes[place + 1 :]
