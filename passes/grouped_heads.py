@@ -13,6 +13,7 @@ from irc.op import Builder
 from irc.ops import attention
 from irc.ops.view import map_of
 from irc.pass_manager import Pass, PassContext
+from irc.rewrite import erase_dead
 
 
 @dataclass
@@ -42,6 +43,7 @@ def _grouped(operation: Operation) -> bool:
     with Builder.before_operation(operation, operation.location.by("grouped_heads")):
         result = attention(q, *pair, *mask, **operation.attributes)
     operation.replace([result])
+    erase_dead([value.operation for value in (k, v) if value.operation is not None])
     return True
 
 

@@ -367,6 +367,30 @@ _attend_to_rows(3, 3, 7, 11)
 _attend_to_rows(6, 2, 7, 7, causal=True)
 _attend_to_rows(3, 3, 7, 11, random(2, 1, 7, 11), scale=0.25)
 
+
+def _attend_to_cache(heads: int, groups: int, queries: int, past: int, keys: int, mask: Any = None,
+                     **attributes: Any) -> None:  # fmt: skip
+    q, k, v = random(2, queries, heads * 8), random(2, keys, groups * 8, scale=1), random(2, keys, groups * 5)
+    caches = random(2, groups, past, 8), random(2, groups, past, 5)
+    settings = {"q_num_heads": heads, "kv_num_heads": groups}
+    node = ("Attention", 23, settings, lambda q, k, v, past_k, past_v, _: (q, k, v, None, past_k, past_v))
+
+    def function(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, past_k: torch.Tensor, past_v: torch.Tensor,
+                 mask: Any = None) -> tuple[torch.Tensor, ...]:  # fmt: skip
+        q, k, v = (x.unflatten(2, (n, -1)).transpose(1, 2) for x, n in ((q, heads), (k, groups), (v, groups)))
+        k, v = torch.cat((past_k, k), 2), torch.cat((past_v, v), 2)
+        return attention(q, k, v, mask, **attributes).transpose(1, 2).flatten(2), k, v
+
+    add(Case("cached_attention", [q, k, v, *caches, mask], {"heads": heads, "groups": groups, **attributes}, function,
+             node if mask is None else None, static={0: (2,), 1: (2,), 2: (2,), 3: (1, 3), 4: (1, 3)},
+             loose=4))  # fmt: skip
+
+
+_attend_to_cache(6, 2, 1, 11, 1)
+_attend_to_cache(3, 3, 2, 0, 5)
+_attend_to_cache(3, 3, 4, 7, 4, random(2, 1, 4, 11), scale=0.25)
+
+
 def _turn_rows(heads: int, depth: int) -> None:
     def function(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         apart, (c, s) = x.double().unflatten(2, (heads, depth)), (t.double().unsqueeze(2) for t in (cos, sin))

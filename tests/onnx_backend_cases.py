@@ -586,6 +586,13 @@ CASES: dict[str, list[Case]] = {
         Case(lambda q, k, v, m: ops.attention_rows(q, k, v, m, heads=2, groups=2, masked_rows="zero"),
              ("$[B, S, 8]", "$[B, T, 8]", "$[B, T, 6]", "bool[B, 1, S, T]"), low=-1, high=1),
     ],
+    "cached_attention": [
+        Case(lambda q, k, v, a, b: ops.cached_attention(q, k, v, a, b, heads=4, groups=2),
+             ("$[B, S, 16]", "$[B, T, 8]", "$[B, T, 6]", "$[B, 2, S, 4]", "$[B, 2, S, 3]"), "f32 f16", low=-1, high=1),
+        Case(lambda q, k, v, a, b, m: ops.cached_attention(q, k, v, a, b, m, heads=2, groups=2, masked_rows="zero"),
+             ("$[B, S, 8]", "$[B, 2, 8]", "$[B, 2, 6]", "$[B, 2, 3, 4]", "$[B, 2, 3, 3]", "bool[B, 1, S, 5]"),
+             low=-1, high=1),
+    ],
     "rotary_rows": [Case(lambda x, c, s: ops.rotary_rows(x, c, s, heads=2), ("$[B, S, 8]", *["$[B, S, 2]"] * 2))],
     "rnn": recurrent(ops.rnn, 1) + recurrent(ops.rnn, 1, activation="relu"),
     "lstm": recurrent(ops.lstm, 4),

@@ -183,6 +183,14 @@ def attended(q: Value, k: Value, v: Value) -> Value:
     return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(2, 32, 64))
 
 
+def cached(q: Value, past: Value) -> Value:
+    """Attention of 4 heads to 128 cached tokens and a new one."""
+    heads = ops.transpose(ops.reshape(q, shape=(2, 1, 4, 16)), permutation=(0, 2, 1, 3))
+    keys = ops.concat(past, heads, axis=2)
+    result = ops.attention(heads, keys, ops.concat(past, ops.neg(heads), axis=2))
+    return ops.reshape(ops.transpose(result, permutation=(0, 2, 1, 3)), shape=(2, 1, 64))
+
+
 def rotated(x: Value, cos: Value, sin: Value) -> Value:
     return ops.add(ops.mul(x, cos), ops.mul(x, sin))
 
@@ -195,6 +203,7 @@ def swapped(x: Value) -> Value:
 ROWS = ["matmul", "add", "layer_norm"]
 PROGRAMS = {"flatten_rows": (normed, (S, S, "f32[64, 64]"), ROWS),
             "attention_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
+            "cached_attention": (cached, ("f32[2, 1, 64]", "f32[2, 4, 128, 16]"), ["attention"]),
             "rotary": (rotated, ("f32[2, 8, S, 64]", *["f32[1, 1, S, 64]"] * 2), ["add"]),
             "visible_rows": (attended, ("f32[2, 32, 64]",) * 3, ["attention"]),
             "row_gathers": (swapped, ("f32[8, 16, 16, 96]",), ["transpose"]),
@@ -212,6 +221,7 @@ def scaled(table: CostTable, factor: float, *kinds: str) -> CostTable:
 LOSES = {
     "flatten_rows": (1e-6, ("SkipLayerNormalization",)),
     "attention_rows": (1e-6, ("Transpose.rows", "Attention.heads")),
+    "cached_attention": (1e4, ("Attention",)),
     "rotary": (1e4, ("RotaryEmbedding",)),
     "visible_rows": (1e3, ("Attention", "Attention.masked")),
     "row_gathers": (1e3, ("Gather",)),

@@ -148,7 +148,7 @@ def symbol_name(dim: Any) -> str:
 
 
 ELSEWHERE = {"if", "loop", "bind", "refine", "assert", "assume", "trap", "extern"}
-ON_PROCESSOR = {"silu", "quick_gelu", "rms_norm", "attention", "attention_rows", "rotary_rows"}
+ON_PROCESSOR = {"silu", "quick_gelu", "rms_norm", "attention", "attention_rows", "cached_attention", "rotary_rows"}
 
 
 def test_every_row_has_a_case() -> None:

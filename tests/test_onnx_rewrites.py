@@ -208,6 +208,58 @@ def test_scores_that_are_not_numbers_are_as_pytorch_computes_them() -> None:
     assert np.isnan(result).all()
 
 
+# -- attention to a cache ----------------------------------------------------------------------------------------
+
+
+def step(end: str = "", past: int | str = 3, tokens: int | str = 1, batch: int | str = 2) -> onnx.ModelProto:
+    """A step of a decoder whose 4 heads share 2 of keys and values, which are appended to those of earlier steps."""
+    def apart(name: str, heads: int) -> str:
+        return (f"{name}m = MatMul(x, w{name}) {name}r = Reshape({name}m, heads{heads}) "
+                f"{name}t = Transpose<perm=[0,2,1,3]>({name}r)")  # fmt: skip
+
+    text = f"""(float[{batch},{tokens},16] x, float[{batch},2,{past},4] pk, float[{batch},2,{past},4] pv)
+        => (y, keys, values) {{
+        {apart("q", 4)} {apart("k", 2)} {apart("v", 2)}
+        keys = Concat<axis=2>(pk, kt) values = Concat<axis=2>(pv, vt)
+        a = Attention<scale=0.7>(qt, keys, values) p = Transpose<perm=[0,2,1,3]>(a) y = Reshape(p, whole) {end} }}"""
+    fixed = [extent if isinstance(extent, int) else 0 for extent in (batch, tokens)]
+    return with_weights(model(text, 23), wq=random(16, 16), wk=random(16, 8, seed=1), wv=random(16, 8, seed=2),
+                        heads4=np.array([*fixed, 4, 4]), heads2=np.array([*fixed, 2, 4]),
+                        whole=np.array([*fixed, 16]))  # fmt: skip
+
+
+@pytest.mark.parametrize(("past", "tokens", "batch"), [(3, 1, 2), ("P", 1, 1), ("P", "S", "B")])
+@pytest.mark.parametrize("length", [3, 0])
+def test_what_is_appended_to_a_cache_is_part_of_the_attention(past: Any, tokens: Any, batch: Any, length: int) -> None:
+    if length == 0 and past == 3:
+        past = 0
+    sizes = [5 if extent == "S" else 2 if extent == "B" else extent for extent in (batch, tokens)]
+    caches = {name: random(sizes[0], 2, length, 4, seed=seed) for seed, name in ((1, "pk"), (2, "pv"))}
+    inputs = {"x": random(*sizes, 16), **caches}
+    proto = step(past=past, tokens=tokens, batch=batch)
+    operators = checked(proto, inputs)
+    assert operators["Attention"] == 1 and not operators.keys() & {"Concat", "Transpose"}
+    assert checked(proto, inputs, "portable")["Concat"] == 2
+
+
+def test_a_cache_that_a_model_gives_to_attention_stays_there() -> None:
+    proto = model("""(float[2,1,16] q, float[2,1,8] k, float[2,1,8] v, float[2,2,3,4] pk, float[2,2,3,4] pv)
+        => (y, keys, values) { y, keys, values = Attention<q_num_heads=4, kv_num_heads=2>(q, k, v, , pk, pv) }""", 23)
+    arrays = {"q": random(2, 1, 16), "k": random(2, 1, 8), "v": random(2, 1, 8)}
+    assert checked(proto, arrays | {"pk": random(2, 2, 3, 4), "pv": random(2, 2, 3, 4, seed=1)}) == {"Attention": 1}
+
+
+@pytest.mark.parametrize("end", [
+    "more = Neg(keys)",  # which something else reads
+    "more = ReduceMax<keepdims=0>(values)",
+])  # fmt: skip
+def test_keys_that_something_else_reads_are_appended_apart(end: str) -> None:
+    proto = step(end)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, None))
+    inputs = {"x": random(2, 1, 16), "pk": random(2, 2, 3, 4), "pv": random(2, 2, 3, 4, seed=1)}
+    assert checked(proto, inputs)["Concat"] == 2
+
+
 # -- rotary ------------------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,12 @@ def attention_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float
     return attention(operation, costs, "Attention.heads") + transposes, attention(operation, costs, "Attention")
 
 
+def cached_attention(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """As `attention_rows`; the kernel copies what is past as the two concats do, but is one node."""
+    before, after = attention_rows(operations, costs)
+    return before + 2 * costs.table.overhead, after
+
+
 def visible_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
     """The scores are computed, tested for NaN and selected by kernels of their own, or by one kernel with the rest."""
     (operation,) = operations
@@ -208,6 +214,7 @@ def unfused(operation: Operation, costs: Costs) -> float:
 GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = {
     "attention_rows": attention_rows,
     "blocked_layout": blocked_layout,
+    "cached_attention": cached_attention,
     "flatten_rows": flatten_rows,
     "rotary": rotary,
     "row_gathers": row_gathers,

@@ -171,17 +171,84 @@ def _(
     causal: bool,
     masked_rows: str,
 ) -> TensorType:
+    apart = _types_apart((q, k, v), heads, groups)
+    (result,) = attention.infer([*apart, *(() if mask is None else (mask,))],
+                                {"scale": scale, "causal": causal, "masked_rows": masked_rows})  # fmt: skip
+    return q.with_shape((q.dims[0], q.dims[1], heads * result.dims[3]))
+
+
+def _types_apart(types: tuple[TensorType, TensorType, TensorType], heads: int, groups: int) -> list[TensorType]:
+    """Rows of queries, keys and values as `_apart` takes their heads apart."""
     apart = []
-    for name, operand, count in (("q", q, heads), ("k", k, groups), ("v", v, groups)):
+    for name, operand, count in zip("qkv", types, (heads, groups, groups), strict=True):
         if operand.rank != 3:
             raise fail("type.rank", f"{name} is {operand}", expected="[B, S, heads*D]")
         if count < 1 or dims.equal(dims.modulo(operand.dims[2], count), 0) is False:
             raise fail("type.shape", f"{name} is {operand}, of {count} heads", expected="heads of equal size")
         depth = dims.floor_divide(operand.dims[2], count)
         apart.append(operand.with_shape((operand.dims[0], count, operand.dims[1], depth)))
-    (result,) = attention.infer([*apart, *(() if mask is None else (mask,))],
-                                {"scale": scale, "causal": causal, "masked_rows": masked_rows})  # fmt: skip
-    return q.with_shape((q.dims[0], q.dims[1], heads * result.dims[3]))
+    return apart
+
+
+@op(Trait.LIBRARY)
+def cached_attention(
+    q: Float,
+    k: Float,
+    v: Float,
+    past_k: Float,
+    past_v: Float,
+    mask: AnyTensor | None = None,
+    /,
+    *,
+    heads: int,
+    groups: int,
+    scale: float | None = None,
+    masked_rows: Literal["nan", "zero", "nan_as_zero"] = "nan",
+) -> tuple[Value, Value, Value]:
+    """`attention_rows` to cached keys and values and to new ones: (result, all keys, all values).
+
+    Shapes: q [B, S, heads*D], k [B, T, groups*D], v [B, T, groups*E], past_k [B, groups, P, D], past_v [B, groups, P,
+    E]; mask broadcasts to [B, heads, S, P+T]. Results: [B, S, heads*E], [B, groups, P+T, D], [B, groups, P+T, E].
+    Attributes: heads, of q; groups, the heads of k and v; scale and masked_rows as in `attention`.
+    Source: ONNX Attention-23 with past_key and past_value.
+    Edge cases: those of `attention`; P may be 0.
+    """
+    keys = concat(past_k, _apart(k, groups), axis=2)
+    values = concat(past_v, _apart(v, groups), axis=2)
+    result = transpose(attention(_apart(q, heads), keys, values, mask, scale=scale, masked_rows=masked_rows),
+                       permutation=(0, 2, 1, 3))  # fmt: skip
+    return reshape(result, shape=(*result.shape[:2], heads * result.shape[3])), keys, values
+
+
+@cached_attention.types
+def _(
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    past_k: TensorType,
+    past_v: TensorType,
+    mask: TensorType | None = None,
+    *,
+    heads: int,
+    groups: int,
+    scale: float | None,
+    masked_rows: str,
+) -> tuple[TensorType, TensorType, TensorType]:
+    queries, *new = _types_apart((q, k, v), heads, groups)
+    keys, values = (_appended(*each) for each in zip(("past_k", "past_v"), (past_k, past_v), new, strict=True))
+    (result,) = attention.infer([queries, keys, values, *(() if mask is None else (mask,))],
+                                {"scale": scale, "causal": False, "masked_rows": masked_rows})  # fmt: skip
+    return q.with_shape((*q.dims[:2], heads * result.dims[3])), keys, values
+
+
+def _appended(name: str, past: TensorType, new: TensorType) -> TensorType:
+    """The type of keys or values of earlier steps with new ones after them."""
+    if past.rank != 4:
+        raise fail("type.rank", f"{name} is {past}", expected="[B, groups, P, D]")
+    same_dtype(past, new)
+    for axis in (0, 1, 3):
+        must_equal(f"axis {axis} of {name}", past.dims[axis], new.dims[axis])
+    return new.with_shape((*new.dims[:2], past.dims[2] + new.dims[2], new.dims[3]))
 
 
 @op
