@@ -39,6 +39,13 @@ class Parts:
     number: Dim
     size: Dim
 
+    @classmethod
+    def of_size(cls, extent: Dim, size: Dim) -> Parts:
+        """As few parts of a size as hold all elements. A part is rows of the operand, so that its size may be 0: then
+        there are no elements, and no parts."""
+        number = dims.exact_divide(extent, size)
+        return cls(extent, dims.ceil_divide(extent, dims.maximum(size, 1)) if number is None else number, size)
+
     @property
     def missing(self) -> Dim:
         """The elements by which the parts are more than there are."""

@@ -146,12 +146,11 @@ def divisions(kernel: Kernel, number: int, sizes: Mapping[Symbol, int],
         return []
     if options.split is not None:
         size = dims.ceil_divide(extent, options.split)
-        parts = dims.ceil_divide(extent, size) if isinstance(extent, int) else options.split
-        return [(ScheduleOptions(split=options.split), Parts(extent, parts, size))]
+        parts = Parts.of_size(extent, size) if isinstance(extent, int) else Parts(extent, options.split, size)
+        return [(ScheduleOptions(split=options.split), parts)]
     stated = None if options.part is None else [stated_size(kernel, options.part, sizes)]
     chosen = chosen_sizes(kernel, sizes, device) if stated is None else stated
-    return [(ScheduleOptions(part=dims.estimate(size, sizes)), Parts(extent, dims.ceil_divide(extent, size), size))
-            for size in chosen]  # fmt: skip
+    return [(ScheduleOptions(part=dims.estimate(size, sizes)), Parts.of_size(extent, size)) for size in chosen]
 
 
 def in_parts(operation: Operation, kernel: Kernel, expansion: Expansion, parts: Parts, sizes: Mapping[Symbol, int],

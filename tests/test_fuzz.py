@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -133,6 +134,18 @@ def test_an_exponential_less_1_may_be_0() -> None:
     x = np.float32([-2e-10, -1e-3, 2e-10])
     runs = [perturbed(x, np.random.default_rng(seed), absolute=x < 0) for seed in range(CERTAIN)]
     assert Truth.of(x != 0, [run != 0 for run in runs]).undecided.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_subnormal_numbers_are_rounded_in_steps_of_the_least(dtype: str) -> None:
+    """The rounding of 0.75 times the least number changes it by a third: x / x.sum() of one x is 0.75 in a kernel that
+    rounds the sum alone."""
+    least = ml_dtypes.finfo(dtype).smallest_subnormal  # type: ignore[no-untyped-call]
+    x = np.array([least, -40 * least, 0, 1.1], dtype)
+    runs = [perturbed(x, np.random.default_rng(seed)) for seed in range(CERTAIN)]
+    slack = Truth.of(x, runs).slack / float(least)
+    assert (slack[:2] >= 1).all() and (slack[:2] <= 3).all() and slack[2] == 0
+    assert slack[3] * float(least) <= 4 * 1.1 * float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
 
 
 def test_sizes_that_pytorch_does_not_export_are_left_out() -> None:

@@ -24,6 +24,7 @@ from irc.backends.triton.compile import TARGETS
 from irc.device import find_device
 from irc.diagnostics import IrcError
 from irc.driver.models import Settings
+from irc.dtypes import U8
 from irc.ir import Operation, Value
 from irc.kernel import Bytes, count, kernel_of
 from irc.kernel.roofline import kernel_estimate
@@ -197,6 +198,28 @@ def test_parts_compute_what_the_whole_does(case: Case, tmp_path: Path) -> None:
         check(case, parts, inputs, tmp_path / str(place))
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "any", "variance", "log_sum_exp"])
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_parts_of_whole_rows_that_may_be_empty(name: str, size: int, tmp_path: Path) -> None:
+    """A part is some rows of S elements: where S is 0 a part has none, and nothing is divided by its size."""
+    function, axes = {
+        "sum": ops.reduce_sum, "mean": ops.reduce_mean, "log_sum_exp": ops.log_sum_exp,
+        "max": lambda x, axes: ops.reduce_max(ops.greater(x, 0.5), axes=axes),
+        "any": lambda x, axes: ops.reduce_max(ops.cast(ops.not_equal(x, 0.0), to=U8), axes=axes),
+        "variance": lambda x, axes: ops.reduce_mean(
+            ops.square(ops.sub(x, ops.reduce_mean(x, axes=axes, keep_dims=True))), axes=axes),
+    }[name], (0, 1)  # fmt: skip
+    module = harness.kernelize(trace(lambda x: function(ops.concat(x, x, x, axis=0), axes=axes), "f32[S, S]"))
+    the_operation(module).attributes["schedule"] = {"part": 128}
+    assert Split().run(module, PassContext(sizes={"S": 64}))
+    reduced = [each.inputs[0].shape[-1] for each in kernels_of(module)[0].walk() if each.name.startswith("reduce_")]
+    assert reduced and all(str(extent) == "2*S" for extent in reduced)
+    x = np.random.default_rng(0).random((size, size), np.float32)
+    run = harness.run(parse(str(module)), folder=tmp_path, inputs={"x": x}, fuse=False)
+    for actual, mine in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_allclose(actual, mine, rtol=2e-6)
+
+
 @pytest.mark.parametrize("masked_rows, value", [("zero", 0.0), ("nan", np.nan)])
 def test_attention_to_few_keys(masked_rows: Any, value: float, tmp_path: Path) -> None:
     """Parts in which a query sees no key, and queries that see none at all."""
@@ -297,11 +320,15 @@ FEW = {
 MULTIPLIED = {
     "long": (lambda x, w: ops.matmul(x, w), ("bf16[256, 8192]", "bf16[8192, 256]")),
     "decoding": (lambda x, w: ops.matmul(x, w), ("bf16[8, 4096]", "bf16[4096, 4096]")),
-    "epilogue": (lambda x, w, b: ops.relu(ops.add(ops.matmul(x, w), b)),
-                 ("f16[100, 8191]", "f16[8191, 512]", "f16[512]")),
+    "epilogue": (
+        lambda x, w, b: ops.relu(ops.add(ops.matmul(x, w), b)),
+        ("f16[100, 8191]", "f16[8191, 512]", "f16[512]"),
+    ),
     "rows": (lambda x, w: ops.matmul(x, w), ("f16[16, 14336]", "f16[14336, 4096]")),
-    "last_layer": (lambda x, w: ops.relu(ops.conv(x, w, strides=(1, 1), dilations=(1, 1), low=(1, 1), high=(1, 1))),
-                   ("f16[1, 512, 7, 7]", "f16[512, 512, 3, 3]")),
+    "last_layer": (
+        lambda x, w: ops.relu(ops.conv(x, w, strides=(1, 1), dilations=(1, 1), low=(1, 1), high=(1, 1))),
+        ("f16[1, 512, 7, 7]", "f16[512, 512, 3, 3]"),
+    ),
     "batch": (lambda x, w: ops.matmul(x, w), ("f32[2, 128, 4096]", "f32[2, 4096, 64]")),
 }
 SMALL = {
@@ -480,12 +507,14 @@ def test_plans_state_what_rules_split(name: str, tmp_path: Path) -> None:
 
 # -- what it looks like ----------------------------------------------------------------------------------------
 
+
 def norm_of(x: Value) -> Value:
     return ops.sqrt(ops.reduce_sum(ops.mul(x, x), axes=(0,)))
 
 
 def test_columns_of_a_split_product_are_results(tmp_path: Path) -> None:
     """A view with several results is a member of the kernel that is split."""
+
     def parts(x: Value, w: Value) -> tuple[Value, ...]:
         left, right = ops.split(ops.matmul(x, w), axis=1, sizes=(32, 32))
         return ops.relu(left), right

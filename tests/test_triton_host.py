@@ -28,11 +28,13 @@ from irc.module import Module
 from irc.op import const, trace
 from irc.ops import lookup
 from irc.ops.numerics import convert
+from irc.parser import parse
 from irc.types import TensorType
 from irc.weights import Tensor
 from tests.primitive_samples import sampled_dtypes, samples
 from tests.test_primitives import PRIMITIVES
 from tests.triton_harness import load_artefact
+from tests.triton_harness import run as harness_run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 TEMPLATES = Path(__file__).parent.parent / "backends" / "triton" / "templates"
@@ -282,3 +284,18 @@ def test_externs_give_integers_of_64_bits() -> None:
 
     actual = HOST_MODULE.extern(Session(), torch.tensor([1, 2]), dtypes=[torch.uint64], device="cpu")
     assert actual.dtype is torch.uint64 and actual.tolist() == [1, 2]
+
+
+def test_a_size_that_an_empty_input_does_not_determine(tmp_path: Path) -> None:
+    """S is read where B*S + 1 is an extent; where B is 0 it may be any size of its range."""
+    module = parse("""irc text 1
+module @m { func @main<B in [0, 8], S in [2, 8]>(%x: f32[B], %y: f32[B*S + 1]) -> (f32[B], f32[B*S + 1]) {
+  %z = neg %y : f32[B*S + 1]
+  return %x, %z } }""")
+    for size in (0, 2):
+        x, y = np.ones(size, np.float32), np.arange(size * 3 + 1, dtype=np.float32)
+        run = harness_run(module, folder=tmp_path / str(size), inputs={"x": x, "y": y})
+        for outputs in (run.outputs, run.expected):
+            first, second = outputs.values()
+            np.testing.assert_array_equal(first, x)
+            np.testing.assert_array_equal(second, -y)

@@ -19,18 +19,24 @@ Variables = Mapping[Any, str]  # that hold sizes, by symbol or derived symbol
 
 @dataclass(frozen=True)
 class SymbolSource:
-    """Where the size of a symbol is read: an extent of an input, which is `slope` times it and `rest`."""
+    """Where the size of a symbol is read: an extent of an input, which is `slope` times it and `rest`. Where the slope
+    is 0 the extent does not determine it, and it is `least`."""
 
     value: Value
     axis: int
     slope: Dim
     rest: Dim
+    least: int = 0
 
     def size(self, extent: str, symbols: Variables) -> str:
         """The symbol's size as Python, given the text of the extent."""
         if self.rest != 0:
             extent = f"({extent} - ({python_dim(self.rest, symbols)}))"
-        return extent if self.slope == 1 else f"{extent} // ({python_dim(self.slope, symbols)})"
+        if self.slope == 1:
+            return extent
+        slope = python_dim(self.slope, symbols)
+        size, (low, high) = f"{extent} // ({slope})", dims.bounds(self.slope)
+        return f"({size} if {slope} else {self.least})" if low <= 0 <= high else size
 
 
 class Sizes:
@@ -87,8 +93,13 @@ def symbol_sources(function: Function) -> dict[Symbol, SymbolSource]:
             unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in sources]
             line = dims.linear_in(extent, unknown[0]) if len(unknown) == 1 else None
             if line is not None:
-                sources[unknown[0]] = SymbolSource(value, axis, *line)
+                sources[unknown[0]] = SymbolSource(value, axis, *line, least=least_of(unknown[0]))
     return sources
+
+
+def least_of(symbol: Symbol) -> int:
+    """The least size in the range of a symbol."""
+    return -(-symbol.low // symbol.multiple) * symbol.multiple
 
 
 def python_dim(dim: Dim, symbols: Variables, divisor: str = UNCHECKED) -> str:

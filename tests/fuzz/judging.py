@@ -32,21 +32,26 @@ def unit(array: Array) -> float:
     return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
 
 
+def least_normal(array: Array) -> float:
+    return float(ml_dtypes.finfo(array.dtype).smallest_normal)  # type: ignore[no-untyped-call]
+
+
 def perturbed(
     array: Array, generator: np.random.Generator, *, absolute: bool | Array = False,
     limits: bool | Array = False, whole_too: bool = False
 ) -> Array:  # fmt: skip
-    """An array of floats with an error of up to two units in each element. `absolute` errors are those of elements of
-    size 1, for functions (or the elements) whose implementations have an absolute error. Whole numbers below 2048 are
-    exact, and stay, but for 1 and -1 as limits of such functions, 0 where it is one too (`limits`), and what an
-    operation adds up and divides (`whole_too`)."""
-    wide, eps = array.astype(np.float64), unit(array)
+    """An array of floats with an error of up to two units in each element; those of a subnormal number are those of the
+    least normal one. `absolute` errors are those of elements of size 1, for functions (or the elements) whose
+    implementations have an absolute error. Whole numbers below 2048 are exact, and stay, but for 1 and -1 as limits of
+    such functions, 0 where it is one too (`limits`), and what an operation adds up and divides (`whole_too`)."""
+    wide, eps, normal = array.astype(np.float64), unit(array), least_normal(array)
     noise = generator.uniform(-2 * eps, 2 * eps, array.shape)
     with np.errstate(all="ignore"):
         is_limit = absolute & ((np.abs(wide) == 1) | (limits & (wide == 0)))
         whole = (wide == np.round(wide)) & (np.abs(wide) < 2048) & ~is_limit
         stays = ~np.isfinite(wide) | (whole & (not whole_too))
-        moved = wide + noise * (np.abs(wide) + absolute)
+        size = np.where(wide == 0, 0, np.maximum(np.abs(wide), normal))
+        moved = wide + noise * (size + absolute)
         crossed = absolute & (np.sign(moved) != np.sign(wide)) & (generator.random(array.shape) < 0.5)
         moved = np.where(crossed, 0.0 * noise, moved)  # where exp(x) is rounded to 1, exp(x) - 1 is 0
         return np.where(stays, wide, moved).astype(array.dtype)
