@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from mkdocs.structure.files import File
+from pygments.lexers.shell import BashSessionLexer
 
 import irc
 from irc.cli.commands import PURPOSES
@@ -39,6 +40,8 @@ ROOT_PAGES = {
 # Lists of `irc doc` that are short enough for a page as they are.
 LISTS = ("pipelines", "plans", "planners", "targets", "devices", "costs", "limits")
 CONSOLE_WIDTH = 100
+# A line of IR begins with % as a prompt of some shells does: here `$` is the only prompt.
+BashSessionLexer._ps1rgx = re.compile(r"^(\$ )(.*\n?)")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -49,12 +52,24 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, **_others: Any) -> str:
-    """Links to files of the root become links to their pages."""
+def on_page_markdown(markdown: str, page: Any, config: Any, **_others: Any) -> str:
+    """Links to files of the root become links to their pages; a link whose text is the file has the page's title."""
     root = "../" * page.file.src_uri.count("/")
     for name, site_name in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)*{re.escape(name)}(?=[)#])", f"]({root}{site_name}", markdown)
-    return markdown
+    titles = dict(titled_pages(config["nav"]))
+    return re.sub(r"\[(?:docs/)?[A-Za-z_]+\.md\]\((?=(?:\.\./)*([a-z_/]+\.md)[)#])",
+                  lambda link: f"[{titles[link[1]]}](", markdown)  # fmt: skip
+
+
+def titled_pages(entries: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    """Each page of a part of the navigation, and its title."""
+    for entry in entries:
+        for title, pages in entry.items():
+            if isinstance(pages, str):
+                yield pages, title
+            else:
+                yield from titled_pages(pages)
 
 
 def root_pages() -> dict[str, str]:
@@ -139,21 +154,31 @@ def python_sections() -> Iterator[str]:
     for name in irc.__all__:
         thing = getattr(irc, name)
         if callable(thing):
-            parameters = inspect.signature(thing)
             yield f"## irc.{name}"
-            yield fenced(signature_of(name, parameters), "python")
-            yield fenced(inspect.cleandoc(thing.__doc__ or ""))
+            yield fenced(signature_of(name, inspect.signature(thing)), "python")
+            yield inspect.cleandoc(thing.__doc__ or "")
 
 
 def signature_of(name: str, signature: inspect.Signature) -> str:
     """One line where it fits; else a line for each parameter."""
-    line = f"irc.{name}{signature}".replace("'", "")
-    if len(line) <= CONSOLE_WIDTH:
-        return line
     parts, is_keyword = [], False
     for each in signature.parameters.values():
+        is_keyword |= each.kind is each.VAR_POSITIONAL
         if each.kind is each.KEYWORD_ONLY and not is_keyword:
             parts, is_keyword = [*parts, "*"], True
-        parts.append(str(each).replace("'", ""))
-    returned = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
-    return "\n".join([f"irc.{name}(", *(f"    {part}," for part in parts), ")" + returned])
+        parts.append(parameter_text(each))
+    returned = "" if signature.return_annotation in (signature.empty, None) else f" -> {signature.return_annotation}"
+    line = f"irc.{name}({', '.join(parts)}){returned}"
+    if len(line) <= CONSOLE_WIDTH:
+        return line
+    return "\n".join([f"irc.{name}(", *(f"    {part}," for part in parts), f"){returned}"])
+
+
+def parameter_text(parameter: inspect.Parameter) -> str:
+    """A parameter as its declaration has it, but a default that is no literal as `...`."""
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    text = f"{stars}{parameter.name}: {parameter.annotation}"
+    if parameter.default is parameter.empty:
+        return text
+    default = repr(parameter.default)
+    return f"{text} = {'...' if default.startswith('<') else default}"

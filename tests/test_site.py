@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +60,27 @@ def test_the_reference_has_everything(site: Path) -> None:
 def test_every_document_is_a_page(site: Path) -> None:
     documents = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert documents | {"index", "architecture", "changelog"} <= {path.stem for path in site.glob("*.html")}
+
+
+def test_the_navigation_has_the_order_of_the_readme(site: Path) -> None:
+    _, _, documents = (ROOT / "README.md").read_text().partition("\n## Documents\n")
+    linked = [f"{Path(name).stem.lower()}.html" for name in re.findall(r"\]\(([\w/]+\.md)\)", documents)]
+    pages = re.findall(r'<a href="([\w/]+\.html)" class="md-nav__link', (site / "index.html").read_text())
+    assert len(linked) > 10 and [name for name in pages if name in linked] == linked
+
+
+def test_what_is_typed_is_told_from_what_is_printed(site: Path) -> None:
+    """A line of IR that begins with % is no prompt."""
+    prompts = [text for path in site.glob("*.html") for text in re.findall('<span class="gp">(.*?)</span>',
+                                                                           path.read_text())]  # fmt: skip
+    assert len(prompts) > 50 and {prompt.strip() for prompt in prompts} == {"$"}
+
+
+def test_signatures_have_their_defaults(site: Path) -> None:
+    text = html.unescape(re.sub("<[^>]*>", "", (site / "reference" / "python.html").read_text()))
+    assert "products: Products = 'host'," in text and "command: str = ''," in text
+    assert "dims: Sizes = ...," in text and "<function" not in text and "<factory>" not in text
+    assert "irc.doc(name: str = '', loads: Sequence[str] = ()) -> str" in text
 
 
 @needs_browser

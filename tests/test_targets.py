@@ -163,7 +163,7 @@ def test_a_refusal_by_the_assembler_is_a_result(tmp_path: Path, monkeypatch: pyt
     assembler.chmod(0o755)
     monkeypatch.setenv("TRITON_PTXAS_PATH", str(assembler))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    refused, compiled = compile_artefact(tmp_path / "a", ["sm_90", "gfx942"])
+    refused, compiled = compile_artefact(tmp_path / "a", ["sm_80", "gfx942"])  # Triton 3.9 has another for sm_90
     assert "ptxas" in refused.error and "crashed" not in refused.error and not refused.fits
     assert compiled.fits and not compiled.error
 

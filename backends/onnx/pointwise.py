@@ -72,7 +72,7 @@ def maximum(g: Graph, x: Value, y: Value) -> Operand:
 
 
 def misorders(g: Graph, *xs: Value) -> bool:
-    """Whether Min and Max may give the wrong one: ONNX Runtime 1.31 compares i64 right only where they fit into i32."""
+    """Whether Min and Max may give the wrong one: ONNX Runtime 1.31, unlike 1.32, compares i64 right only in i32."""
     low, high = map(int, limits(I32))
     ranges = [integer_bounds(g, x) for x in xs if x.dtype is I64]
     return g.target.keeps_edges and any(least < low or most > high for least, most in ranges)
@@ -90,7 +90,7 @@ def chained(g: Graph, name: str, *xs: Value) -> list[Value]:
 
 @emits("sign")
 def sign(g: Graph, x: Value) -> Operand:
-    """ONNX Runtime 1.31 takes the sign of the low 32 bits of an i64."""
+    """ONNX Runtime 1.31, unlike 1.32, takes the sign of the low 32 bits of an i64."""
     if x.dtype is I64 and misorders(g, x):
         zero = g.numbers(0)
         above, below = (g.node("Cast", g.node(op_type, x, zero), to=I64.onnx) for op_type in ("Greater", "Less"))

@@ -12,7 +12,7 @@ from irc.ir import Value
 
 @emits("sort")
 def sort(g: Graph, x: Value, *, axis: int, descending: bool) -> list[Operand]:
-    """TopK of all. Where ONNX Runtime puts NaN is not said, hence sorting by keys."""
+    """TopK of all. ONNX Runtime 1.31, unlike 1.32, puts NaN anywhere, hence sorting by keys."""
     count = g.shape((x.shape[axis],))
     if guards_nan(g, x):
         return ordered(g, x, count, axis, descending)

@@ -140,12 +140,12 @@ def nvidia_resources(assembly: dict[str, Any]) -> dict[str, int]:
 
 
 def ptxas(architecture: str) -> str:
-    """The assembler that comes with Triton; newer GPUs have one of their own."""
-    knobs = triton.knobs.nvidia
-    tool = (
-        knobs.ptxas_blackwell if architecture.startswith("sm_10") and hasattr(knobs, "ptxas_blackwell") else knobs.ptxas
-    )
-    return str(tool.path)
+    """The assembler of those that come with Triton with which it compiles for an architecture such as sm_90a."""
+    from triton.backends.nvidia.compiler import get_ptxas  # an installation for AMD only may have none
+
+    number = re.search(r"\d+", architecture)
+    assert number is not None
+    return str(get_ptxas(int(number[0])).path)
 
 
 def amd_resources(assembly: str) -> dict[str, int]:
