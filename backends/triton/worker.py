@@ -85,15 +85,21 @@ AMD_BITS = {"dwordx4": 128, "dwordx3": 96, "dwordx2": 64, "dword": 32, "b128": 1
 PTX_MATRIX = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\b")
 AMD_MATRIX = re.compile(r"\bv_s?mfmac?_")
 LOCATION = re.compile(r"\s*\.loc\s+\d+\s+(\d+)")
+INLINE = re.compile(r"\s*// (?:begin|end) inline asm\b")
 
 
 def memory_accesses(assembly: str, pattern: re.Pattern[str]) -> list[tuple[int, str, int]]:
-    """Each access of global memory: the line of kernels.py that it belongs to, "load" or "store", bits a thread."""
-    accesses, line = [], 0
+    """Each access of global memory: the line of kernels.py that it belongs to, "load" or "store", bits a thread.
+
+    Line 0 is code of no line; what follows belongs to the last one known. In Triton 3.9 lines of inline assembly,
+    which accesses are, are counted on from the access: there the first one counts."""
+    accesses, line, is_inline, is_known = [], 0, False, False
     for text in assembly.splitlines():
         location, access = LOCATION.match(text), pattern.search(text)
-        if location and location[1] != "0":  # 0 is code of no line; what follows belongs to the last one known
-            line = int(location[1])
+        if INLINE.match(text):
+            is_inline, is_known = not is_inline, False
+        if location and location[1] != "0" and not is_known:
+            line, is_known = int(location[1]), is_inline
         copy = PTX_COPY.search(text) if pattern is PTX_ACCESS else None
         if copy:
             accesses.append((line, "load", 8 * int(copy[1], 0)))
