@@ -1,14 +1,17 @@
 """A hook of MkDocs: adds the pages that are not files of `docs/`, and makes their links those of the site.
 
-These are the documents of the root (README is the first page), the notebooks as pages, and the reference, which is what
-`irc doc` and the docstrings of the public functions say. Nothing of it is written into `docs/`. `make site` builds.
+These are the documents of the root (README is the first page), the notebooks as pages, the files of `examples/`, and
+the reference, which is what `irc doc` and the docstrings of the public functions say. Nothing of it is written into
+`docs/`. `make site` builds.
 """
 
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,9 +49,10 @@ BashSessionLexer._ps1rgx = re.compile(r"^(\$ )(.*\n?)")
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages."""
-    pages = {**root_pages(), **notebook_pages(), **reference_pages()}
+    pages = {**root_pages(), **notebook_pages(), "examples.md": examples_page(), **reference_pages()}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
+    files.append(File.generated(config, "examples.zip", content=zipped_examples()))
     return files
 
 
@@ -57,6 +61,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_others: Any) -> s
     root = "../" * page.file.src_uri.count("/")
     for name, site_name in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((\.\./)*{re.escape(name)}(?=[)#])", f"]({root}{site_name}", markdown)
+    markdown = re.sub(r"\]\((\.\./)*examples\)", f"]({root}examples.md)", markdown)
     titles = dict(titled_pages(config["nav"]))
     return re.sub(r"\[(?:docs/)?[A-Za-z_]+\.md\]\((?=(?:\.\./)*([a-z_/]+\.md)[)#])",
                   lambda link: f"[{titles[link[1]]}](", markdown)  # fmt: skip
@@ -94,6 +99,24 @@ def notebook_pages() -> dict[str, str]:
     return pages
 
 
+def example_files() -> list[Path]:
+    return sorted((ROOT / "examples").glob("*.py"))
+
+
+def examples_page() -> str:
+    """The files of `examples/`, for readers who have no clone."""
+    sections = (f"## {path.name}\n\n{fenced(path.read_text(), 'python')}" for path in example_files())
+    return page("Examples", EXAMPLES, sections)
+
+
+def zipped_examples() -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as held:
+        for path in example_files():
+            held.write(path, f"examples/{path.name}")
+    return archive.getvalue()
+
+
 def reference_pages() -> dict[str, str]:
     """The reference, made from declarations."""
     pages = {
@@ -110,6 +133,8 @@ def reference_pages() -> dict[str, str]:
     return pages
 
 
+EXAMPLES = """The files that the commands of these pages use. A clone has them, and so has [examples.zip](examples.zip),
+to be unpacked where the commands are typed."""
 COMMANDS = "What `irc COMMAND --help` prints. The options of all commands over a model are at the end of each."
 PYTHON = "The public functions and classes of the package `irc`; [stability](../stability.md) says what is kept."
 OPERATIONS = "`irc doc NAME` prints one of these."

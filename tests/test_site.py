@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_the_reference_has_everything(site: Path) -> None:
 def test_every_document_is_a_page(site: Path) -> None:
     documents = {path.stem for path in (ROOT / "docs").glob("*.md")}
     assert documents | {"index", "architecture", "changelog"} <= {path.stem for path in site.glob("*.html")}
+
+
+def test_the_examples_can_be_downloaded(site: Path) -> None:
+    """All that the commands of the documents use, also for readers who have no clone."""
+    with zipfile.ZipFile(site / "examples.zip") as held:
+        unpacked = {name: held.read(name) for name in held.namelist()}
+    assert unpacked == {f"examples/{path.name}": path.read_bytes() for path in (ROOT / "examples").glob("*.py")}
+    for name in ("index", "first_hour", "research"):
+        assert '<a href="examples.html">' in (site / f"{name}.html").read_text()
 
 
 def test_the_navigation_has_the_order_of_the_readme(site: Path) -> None:
