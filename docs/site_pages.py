@@ -67,6 +67,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_others: Any) -> s
                   lambda link: f"[{titles[link[1]]}](", markdown)  # fmt: skip
 
 
+def on_page_content(html: str, **_others: Any) -> str:
+    """Options in text are kept in one line: a line could end after the first of their hyphens."""
+    return re.sub(r"<code>(-[\w-]{1,30})</code>", r'<code class="option">\1</code>', html)
+
+
 def titled_pages(entries: Iterable[Any]) -> Iterator[tuple[str, str]]:
     """Each page of a part of the navigation, and its title."""
     for entry in entries:
