@@ -137,6 +137,19 @@ def test_few_shapes_are_kept(program: tuple[nn.Module, CompiledProgram]) -> None
     assert program[1]._plain is not None and len(program[1]._plain._known) <= SHAPES_KEPT
 
 
+def test_dims_that_are_expressions() -> None:
+    half = torch.export.Dim("half", min=1, max=16)
+    compiled = compile_program(lambda x: x.reshape(-1, 2).sum(1), (torch.randn(6),), "onnx",
+                               dynamic_shapes=({0: 2 * half},))  # fmt: skip
+    for size in (4, 10, 4):
+        x = torch.randn(size)
+        torch.testing.assert_close(compiled(x), x.reshape(-1, 2).sum(1))
+    assert compiled._plain is not None and len(compiled._plain._known) == 2
+    for size in (5, 34):
+        with pytest.raises(IrcError, match=r"run\.dim"):
+            compiled(torch.randn(size))
+
+
 def test_weights_that_changed_are_noticed() -> None:
     module = Two().eval()
     compiled = compile_program(module, (torch.randn(4, 5), torch.randn(5)), "onnx")

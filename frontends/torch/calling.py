@@ -105,9 +105,14 @@ class Convention:
             and all(result.path is None and result.order is None for result in self.results.results)
         )
 
+    @cached_property
+    def is_single(self) -> bool:
+        """Whether the program gives one leaf, in no container."""
+        return self.outputs.is_leaf()
+
     def structured(self, tensors: Sequence[torch.Tensor]) -> Any:
         """What a program that `is_plain` gives, of the results of a run."""
-        return tensors[0] if self.outputs.is_leaf() else pytree.tree_unflatten(tensors, self.outputs)
+        return tensors[0] if self.is_single else pytree.tree_unflatten(tensors, self.outputs)
 
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The tensors for a call with these arguments. Raises `run.input_missing`, `run.input_unknown`,
@@ -178,7 +183,7 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
     if isinstance(spec, ConstantArgument):
         if not same_constant(leaf, spec.value):
             raise fail("run.input_shape", f"the argument {label} is {described(leaf)}",
-                       expected=f"{spec.value!r}, {COMPILED_WITH}")
+                       expected=f"{spec.value!r}, {COMPILED_WITH}")  # fmt: skip
     elif isinstance(spec, SymIntArgument):
         if not isinstance(leaf, int) or isinstance(leaf, bool):
             raise fail("run.input_dtype", f"the argument {label} is {described(leaf)}", expected="an int")
@@ -224,12 +229,14 @@ class Snapshot:
         if len(looked_at) > self.LOOKED_AT:
             looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
             self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
-        for holder, name, tensor, state in looked_at:
-            if holder.get(name) is not tensor or state_of(tensor) != state:
-                self.is_warned = True
-                warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program "
-                              "keeps those of before: compile it again", stacklevel=stacklevel + 1)
-                return
+        for holder, name, tensor, (address, version) in looked_at:  # by hand, since a call costs microseconds
+            if holder.get(name) is tensor and tensor.data_ptr() == address:
+                if version is None or tensor._version == version:
+                    continue
+            self.is_warned = True
+            warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program "
+                          "keeps those of before: compile it again", stacklevel=stacklevel + 1)  # fmt: skip
+            return
 
 
 def modules_of(source: Any) -> list[torch.nn.Module]:

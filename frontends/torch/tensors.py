@@ -49,9 +49,13 @@ def constant(data: torch.Tensor, name: str) -> Tensor:
     return Tensor(element_type(data.dtype), array.shape, lambda: array, name, is_changed if is_shared else None)
 
 
-def state_of(tensor: torch.Tensor) -> tuple[int, int]:
-    """What changes when a tensor is given other memory, or is written to."""
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def state_of(tensor: torch.Tensor) -> tuple[int, int | None]:
+    """What changes when a tensor is given other memory, or is written to: PyTorch counts the writes, except those to an
+    inference tensor."""
+    try:
+        return tensor.data_ptr(), tensor._version
+    except RuntimeError:
+        return tensor.data_ptr(), None
 
 
 def to_array(tensor: torch.Tensor, name: str = "it") -> Any:

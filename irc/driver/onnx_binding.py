@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from irc import dims
+from irc.diagnostics import IrcError
 from irc.dims import Dim, Symbol
 from irc.driver.running import as_backend_failed
 from irc.driver.size_assertions import SizeAssertions
 from irc.frontends.torch.reading import TORCH_DTYPES
 from irc.frontends.torch.tensors import to_tensor
+from irc.interpreter import check_inputs
 from irc.ir import Function, Value
 
 SHAPES_KEPT = 64  # of results, for so many combinations of sizes
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
+
+
+class Fit(NamedTuple):
+    """Of arguments' shapes: the sizes that they give to the symbols, and the shapes of the results at these, each None
+    where it is not known before the run."""
+
+    sizes: Mapping[Symbol, int]
+    results: list[tuple[int, ...] | None]
 
 
 class BoundProgram:
@@ -37,22 +48,23 @@ class BoundProgram:
         self.names = [argument.name for argument in self.main.arguments]
         self.types = [_element_type(argument) for argument in self.main.arguments]
         self.dtypes = [TORCH_DTYPES[argument.dtype] for argument in self.main.arguments]
-        self.sources = _sources_of_symbols(self.main.arguments)
         self.results = [(name, _element_type(value), TORCH_DTYPES[value.dtype], value)
                         for name, value in zip(self.main.output_names, self.main.returned, strict=True)]  # fmt: skip
         places = {argument: position for position, argument in enumerate(self.main.arguments)}
         self.passed = [(position, places[value])  # results that are arguments
                        for position, value in enumerate(self.main.returned) if value in places]  # fmt: skip
-        self._shapes: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}
+        self._fits: dict[tuple[torch.Size, ...], Fit | None] = {}  # by the shapes of the arguments
         self._local = threading.local()
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The results; the tensors are such as it `accepts`."""
         if self.session is None:
             return []
+        fit = self._fit(tensors)
+        assert fit is not None
         if self.assertions.operations:
-            sizes = {symbol: tensors[position].shape[axis] for symbol, (position, axis) in self.sources.items()}
-            self.assertions.check(sizes, tensors)
-        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], self.shapes_for(tensors),
+            self.assertions.check(fit.sizes, tensors)
+        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit.results,
                          [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:
             given[position] = tensors[argument].detach()
@@ -71,7 +83,7 @@ class BoundProgram:
             place = tensor.data_ptr(), given_shapes[position]
             if bound[position] != place:
                 binding.bind_input(self.names[position], "cpu", 0, self.types[position], tuple(place[1]),
-                                   place[0] or SCRATCH.data_ptr())
+                                   place[0] or SCRATCH.data_ptr())  # fmt: skip
                 bound[position] = place
         given: list[Any] = []
         for (name, element_type, dtype, _), shape in zip(self.results, shapes):  # noqa: B905 - a call costs microseconds
@@ -79,7 +91,8 @@ class BoundProgram:
                 binding.bind_output(name, "cpu")
                 given.append(None)
             else:
-                result = torch.empty(shape, dtype=dtype)
+                # Sizes as arguments of their own, which PyTorch reads faster than a tuple; without any it needs one.
+                result = torch.empty(*shape, dtype=dtype) if shape else torch.empty((), dtype=dtype)
                 binding.bind_output(name, "cpu", 0, element_type, shape, result.data_ptr() or SCRATCH.data_ptr())
                 given.append(result)
         try:
@@ -93,57 +106,48 @@ class BoundProgram:
         return given
 
     def accepts(self, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether tensors have the types that the function states; False also where a dim is an expression."""
-        sizes: dict[Symbol, int] = {}
-        for tensor, dtype, argument in zip(tensors, self.dtypes, self.main.arguments, strict=True):
-            if tensor.dtype is not dtype or tensor.dim() != argument.rank:
-                return False
-            for size, stated in zip(tensor.shape, argument.shape, strict=True):
-                symbol = dims.sole_symbol(stated)
-                if symbol is None:
-                    fits = size == stated
-                else:
-                    fits = sizes.setdefault(symbol, size) == size and _is_allowed(symbol, size)
-                if not fits:
-                    return False
-        return True
+        """Whether tensors have the types that the function states."""
+        same = (tensor.dtype is dtype for tensor, dtype in zip(tensors, self.dtypes, strict=True))
+        return all(same) and self._fit(tensors) is not None
 
-    def shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None]:
-        """The shapes of the results, each None where it is not known before the run."""
-        sizes = tuple(tensors[position].shape[axis] for position, axis in self.sources.values())
-        shapes = self._shapes.get(sizes)
-        if shapes is None:
-            if len(self._shapes) >= SHAPES_KEPT:
-                self._shapes.clear()
-            environment = dict(zip(self.sources, sizes, strict=True))
-            shapes = self._shapes[sizes] = [_shape_at(value, environment) for *_, value in self.results]
-        return shapes
+    def shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None] | None:
+        """The shapes of the results, each None where it is not known before the run; None for arguments whose shapes
+        do not fit."""
+        fit = self._fit(tensors)
+        return None if fit is None else fit.results
 
+    def _fit(self, tensors: Sequence[torch.Tensor]) -> Fit | None:
+        """How the shapes of arguments fit the function's, None where they do not; the last are kept."""
+        shapes = tuple([tensor.shape for tensor in tensors])
+        try:
+            return self._fits[shapes]
+        except KeyError:
+            sizes = self._sizes(tensors)
+        fit = None if sizes is None else Fit(sizes, [_shape_at(value, sizes) for *_, value in self.results])
+        if len(self._fits) >= SHAPES_KEPT:
+            self._fits.clear()
+        self._fits[shapes] = fit
+        return fit
 
-def _is_allowed(symbol: Symbol, size: int) -> bool:
-    return symbol.low <= size <= symbol.high and size % symbol.multiple == 0
+    def _sizes(self, tensors: Sequence[torch.Tensor]) -> dict[Symbol, int] | None:
+        """The sizes that arguments give to the symbols, None where their shapes do not fit."""
+        arrays = {}
+        for argument, tensor in zip(self.main.arguments, tensors, strict=True):
+            anything = np.empty((), argument.dtype.numpy)  # of the type that the function states, whatever the tensor's
+            arrays[argument.name] = np.broadcast_to(anything, tuple(tensor.shape))
+        try:
+            return check_inputs(self.main, arrays)
+        except IrcError:
+            return None
 
 
 def _element_type(value: Value) -> Any:
     """How ONNX Runtime knows the element type of a tensor: by NumPy's type, or else by ONNX's number."""
-    import numpy as np
-
     has_numpy = hasattr(np, value.dtype.numpy_name)
     return value.dtype.numpy if has_numpy else int(value.dtype.onnx)
 
 
-def _sources_of_symbols(arguments: Sequence[Value]) -> dict[Symbol, tuple[int, int]]:
-    """For each symbol that is a dim of an argument, the first such: which argument, and which axis."""
-    sources: dict[Symbol, tuple[int, int]] = {}
-    for position, argument in enumerate(arguments):
-        for axis, dim in enumerate(argument.shape):
-            symbol = dims.sole_symbol(dim)
-            if symbol is not None:
-                sources.setdefault(symbol, (position, axis))
-    return sources
-
-
-def _shape_at(value: Value, environment: dict[Symbol, int]) -> tuple[int, ...] | None:
+def _shape_at(value: Value, environment: Mapping[Symbol, int]) -> tuple[int, ...] | None:
     def size(dim: Dim) -> int:
         return dims.evaluate(dim, environment)
 

@@ -29,10 +29,12 @@ class PlainCalls:
         """The results in order, or NotImplemented."""
         if len(tensors) != len(self._dtypes):
             return NotImplemented
+        given = []
         for tensor, dtype in zip(tensors, self._dtypes):  # noqa: B905 - they are as many
             if type(tensor) is not TENSOR or tensor.dtype is not dtype or not _is_plain(tensor):
                 return NotImplemented
-        shapes = tuple([tensor.shape for tensor in tensors])
+            given.append(tensor.shape)
+        shapes = tuple(given)
         results = self._known.get(shapes)
         if results is None:
             results = self._results_of(tensors)
@@ -48,7 +50,7 @@ class PlainCalls:
         or these are not known before the run."""
         if self._program.session is None or self._program.assertions.operations or not self._program.accepts(tensors):
             return None
-        shapes = self._program.shapes_for(tensors)
+        shapes = self._program.shapes_for(tensors) or []
         known = [shape for shape in shapes if shape is not None]
         return known if len(known) == len(shapes) else None
 

@@ -146,7 +146,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         (given,) = graph.graph.output_node().args
         self.gives_tuple = isinstance(given, (tuple, list))
         self.orders = [order_in_memory(node.meta["val"]) for node in (given if self.gives_tuple else (given,))]
-        self.compiled: tuple[Callable[..., Any], list[int], list[tuple[int, int]]] | None = None
+        self.compiled: tuple[Callable[..., Any], list[int], list[tuple[int, int | None]]] | None = None
         self.lock = Lock()
 
     def forward(self, *arguments: Any) -> Any:
