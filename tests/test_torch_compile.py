@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -81,8 +82,11 @@ def test_structures_come_back_as_they_are(backend: str) -> None:
     module = Structured().eval()
 
     def inputs() -> dict[str, Any]:
-        return {"pair": (torch.randn(2, 4), torch.randn(5)), "flag": True,
-                "more": {"a": torch.arange(3), "b": torch.randn(5)}}
+        return {
+            "pair": (torch.randn(2, 4), torch.randn(5)),
+            "flag": True,
+            "more": {"a": torch.arange(3), "b": torch.randn(5)},
+        }
 
     compiled = irc.compile(module, inputs(), backend=backend)
     for _ in range(2):
@@ -128,6 +132,7 @@ def test_buffers_that_are_written_are_written(backend: str) -> None:
 @pytest.mark.parametrize("shape", [(1, 16), (3, 16), (2, 1, 1, 16), (4, 1, 16)])
 def test_attention_masks_of_one_row(backend: str, shape: tuple[int, ...]) -> None:
     """As with a cache of keys, of which all queries see the same."""
+
     def attend(x: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return nn.functional.scaled_dot_product_attention(x, keys, keys, attn_mask=mask)
 
@@ -216,6 +221,17 @@ def test_narrow_floats(backend: str, dtype: Any) -> None:
     x = torch.randn(5, 8, dtype=dtype)
     compiled = irc.compile(module, (x,), backend=backend)
     check(compiled, module, x, tolerance=2e-2)
+
+
+def test_copies_are_the_same_program() -> None:
+    """As of functions; so modules that hold one can be copied."""
+    module, x = Counting(), torch.randn(4, 3)
+    compiled = irc.compile(module, (x,))
+    holder = nn.Linear(3, 3)
+    holder.program = compiled
+    assert copy.copy(compiled) is compiled and copy.deepcopy(holder).program is compiled
+    copy.deepcopy(compiled)(x)
+    assert int(module.calls) == 1
 
 
 def test_tied_weights_are_kept_once() -> None:

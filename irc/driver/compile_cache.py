@@ -4,7 +4,8 @@
 (`irc.driver.compiled_folders`) in a store that only this user may write, since artefacts in it are Python that is run.
 
 `IRC_CACHE` is the store's folder, or "off"; by default it is `irc-compiler` in `XDG_CACHE_HOME` or `~/.cache`.
-`IRC_CACHE_BYTES` limits all entries together; those that were not used for the longest time are removed.
+`IRC_CACHE_BYTES` limits all entries together; those that were not used for the longest time are removed when one is
+added, and when a process first uses the cache.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ FOLDER, BYTES = "IRC_CACHE", "IRC_CACHE_BYTES"
 OFF = ("off", "0")
 MOST_BYTES = 4 << 30
 KEY = "[0-9a-f]{64}"  # a name that content_key gives
+SHRUNK: set[tuple[Path, int | None]] = set()  # folders, with the limit that this process has reduced them to
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,22 @@ def compiled_code(imported: Module, backend: Backend, pipeline: str | None, sett
     device = settings.context(backend).device
     key = content_key(content_of(imported), text, settings, device, ("code", backend))
     runner = _kept_runner(store, key, backend, called)
+    _shrink_once(store)
     if runner is not None:
         return CompiledCode(runner, lowered)
     module = lowered()
     if store.most_bytes is not None and module.weight_bytes <= store.most_bytes // 2:
         runner = _added(store, key, module, backend, settings, called)
     return _uncached(module, backend, settings, called) if runner is None else CompiledCode(runner, lambda: module)
+
+
+def _shrink_once(store: Store) -> None:
+    """Keep to the limit at the first use of the cache by this process, too: it may be lower than when entries were
+    added, and a warm start adds none."""
+    use = store.folder, store.most_bytes
+    if use not in SHRUNK:
+        SHRUNK.add(use)
+        store.shrink()
 
 
 def _added(store: Store, key: str, module: Module, backend: Backend, settings: Settings,
@@ -123,8 +135,9 @@ def code_store() -> Store | None:
         reason = error.diagnostics[0].message if isinstance(error, IrcError) else str(error.strerror)
     if reason is None:
         return store
-    warnings.warn(f"programs are compiled without the cache: {folder}: {reason}; {FOLDER}=off switches it off",
-                  stacklevel=2)
+    warnings.warn(
+        f"programs are compiled without the cache: {folder}: {reason}; {FOLDER}=off switches it off", stacklevel=2
+    )
     return None
 
 

@@ -40,7 +40,8 @@ class CompiledProgram:
     The weights are those at compilation. If the module's weights have changed since, a call warns, once.
 
     `save` writes it into a folder, from which `irc.load_compiled` makes it again. A pickle of a program that was saved
-    or loaded has the name of that folder, and is loaded from there.
+    or loaded has the name of that folder, and is loaded from there. A copy is the same program, as it is of a function
+    in Python: the buffers that it writes are those of the module.
     """
 
     def __init__(self, module: Module | Callable[[], Module], backend: Backend, convention: Any, run: Any, label: str,
@@ -81,11 +82,17 @@ class CompiledProgram:
                        help="call save(folder) before")  # fmt: skip
         return load_referenced, self.saved
 
+    def __copy__(self) -> CompiledProgram:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> CompiledProgram:
+        return self
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._plain is not None and not kwargs:
             results = self._plain(args)
             if results is not NotImplemented:
-                self._convention.weights.warn_if_changed(stacklevel=2)
+                self._convention.weights.warn_if_changed(2)
                 return self._convention.structured(results)
         call = self._convention.call(args, kwargs)
         return self._convention.result(self._run(call.tensors), call)

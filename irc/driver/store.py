@@ -43,10 +43,19 @@ class Lease:
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(self._handle, fcntl.LOCK_SH)
 
+    def is_current(self) -> bool:
+        """Whether the folder that is held is still the one of this name. Raises OSError where there is none."""
+        return self._handle < 0 or is_at(self._handle, self.path)
+
     def __del__(self) -> None:
         handle, self._handle = getattr(self, "_handle", -1), -1
         if handle >= 0:
             os.close(handle)
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open folder is the one at a path: names are given to others after a removal. Raises OSError."""
+    return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
 
 
 class Store:
@@ -87,12 +96,13 @@ class Store:
 
     def find(self, name: str) -> Lease | None:
         """An entry that is a folder; None where there is none."""
-        try:
-            lease = Lease(self.folder / name)
-            os.utime(lease.path)
-            return lease
-        except OSError:
-            return None
+        with suppress(OSError):
+            while True:
+                lease = Lease(self.folder / name)
+                if lease.is_current():  # else another process has removed it before it was locked
+                    os.utime(lease.path)
+                    return lease
+        return None
 
     @contextmanager
     def adding(self, name: str) -> Iterator[Path]:
@@ -141,6 +151,8 @@ class Store:
             try:
                 if fcntl is not None:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if handle >= 0 and not is_at(handle, path):
+                    return False
                 with partial.TemporaryFolder(self.folder) as beside:
                     os.rename(path, beside / "removed")
                 return True
