@@ -92,6 +92,7 @@ def test_buffers_and_arguments_that_are_written(backend: str, tmp_path: Path) ->
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dynamic_sizes_and_their_errors(backend: str, tmp_path: Path) -> None:
     """Sizes that follow from arguments, sizes that depend on data, and what a program asserts of sizes."""
+
     def program(x: torch.Tensor, y: torch.Tensor) -> Any:
         return x.reshape(y.shape[0], -1) + 1, torch.nonzero(x > 0), x.shape[0]
 
@@ -194,9 +195,10 @@ def test_foreign_folders_versions_and_places(tmp_path: Path) -> None:
     stated = json.loads((folder / "program.json").read_text())
     for others, code in (
         ({"format": 2}, "version"), ({"format": None}, "version"), ({"needs": {"onnxruntime": "999.0"}}, "version"),
-        ({"files": []}, "folder"), ({"files": {}}, "folder"), ({"backend": "pickle"}, "folder"),
+        ({"files": []}, "folder"), ({"files": {}}, r"folder[\s\S]*no interface"),
+        ({"backend": "pickle"}, r"folder[\s\S]*the backend"),
         ({"call": {}}, "folder"),
-        ({"needs": {"evil": "1"}}, "folder"), ({"needs": {"torch": "9" * 9999}}, "version"),
+        ({"needs": {"evil": "1"}}, r"folder[\s\S]*evil"), ({"needs": {"torch": "9" * 9999}}, "version"),
         ({"call": stated["call"] | {"taken": ["nothing"]}}, "folder"),
         ({"call": stated["call"] | {"inputs": {"kind": "os:system", "context": None, "parts": []}}}, "class"),
         ({"files": stated["files"] | {"../other/notes.txt": "sha256:0"}}, r"folder|weights\.outside"),
@@ -338,13 +340,19 @@ def test_classes_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classes_must_be_imported(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(
         "import torch\nfrom typing import NamedTuple\nclass Pair(NamedTuple):\n    a: object\n    b: object\n"
-        "def swap(pair):\n    return Pair(pair.b * 2, pair.a)\n")
-    saving = ("import sys; sys.path.insert(0, '.')\nimport torch, irc, theirs\n"
-              "irc.compile(theirs.swap, (theirs.Pair(torch.ones(2), torch.ones(3)),)).save('saved')\n")
-    loading = ("import sys; sys.path.insert(0, '.')\nimport torch, irc\ntry:\n    irc.load_compiled('saved')\n"
-               "except irc.IrcError as error:\n    print(error.code, 'theirs' in sys.modules)\n"
-               "import theirs\nprint(irc.load_compiled('saved')(theirs.Pair(torch.ones(2), torch.ones(3))))\n")
+        "def swap(pair):\n    return Pair(pair.b * 2, pair.a)\n"
+    )
+    saving = (
+        "import sys; sys.path.insert(0, '.')\nimport torch, irc, theirs\n"
+        "irc.compile(theirs.swap, (theirs.Pair(torch.ones(2), torch.ones(3)),)).save('saved')\n"
+    )
+    loading = (
+        "import sys; sys.path.insert(0, '.')\nimport torch, irc\ntry:\n    irc.load_compiled('saved')\n"
+        "except irc.IrcError as error:\n    print(error.code, 'theirs' in sys.modules)\n"
+        "import theirs\nprint(irc.load_compiled('saved')(theirs.Pair(torch.ones(2), torch.ones(3))))\n"
+    )
     for script in (saving, loading):
-        ended = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True,
-                               text=True, check=True)
+        ended = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
     assert ended.stdout.splitlines() == ["compiled.class False", "Pair(a=tensor([2., 2., 2.]), b=tensor([1., 1.]))"]

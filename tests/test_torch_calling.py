@@ -65,8 +65,10 @@ class RandomProgram(nn.Module):
         self.weight = nn.Parameter(torch.randn(3, generator=torch.Generator().manual_seed(seed)))
         self.register_buffer("x", torch.zeros(3))  # called as the argument
         self.inputs = {"x": self.structure(3), "more": self.structure(3)}
-        self.steps = [self.draw.choice("new same view write buffer twice number constant none weight".split())
-                      for _ in range(self.draw.randint(2, 6))]
+        self.steps = [
+            self.draw.choice("new same view write buffer twice number constant none weight".split())
+            for _ in range(self.draw.randint(2, 6))
+        ]
         self.choices = [(self.draw.randrange(100), self.draw.randrange(100)) for _ in self.steps]
 
     def structure(self, depth: int) -> Any:
@@ -147,8 +149,10 @@ def test_random_structures(seed: int, backend: str) -> None:
             expected = eager(**theirs)
         assert_like(actual, expected)
         assert_like((arguments, module.x), (theirs, eager.x))
-        mine, others = ([*pytree.tree_leaves((each, weight.weight, weight.x)), *pytree.tree_leaves(result)]
-                        for each, weight, result in ((arguments, module, actual), (theirs, eager, expected)))
+        mine, others = (
+            [*pytree.tree_leaves((each, weight.weight, weight.x)), *pytree.tree_leaves(result)]
+            for each, weight, result in ((arguments, module, actual), (theirs, eager, expected))
+        )
         assert sharing(mine) == sharing(others)
 
 
@@ -291,6 +295,20 @@ def test_example_inputs() -> None:
         irc.compile("model.onnx", kwargs={"x": x})
 
 
+def test_fields_that_are_none() -> None:
+    """A field that is None is no part of its container: it is that in every call, or in none."""
+
+    def program(record: Record) -> Record:
+        return Record(record.first * 2, None if record.second is None else record.second + 1)
+
+    x = torch.randn(3)
+    for second, other, message in ((None, x, "second is not None"), (x, None, "second is None")):
+        run = interpret(program, (Record(x, second),))
+        assert_like(run(Record(x + 1, second)), program(Record(x + 1, second)))
+        with pytest.raises(IrcError, match=rf"run\.input_shape.*record\.{message}"):
+            run(Record(x, other))
+
+
 KINDS: dict[str, Callable[[], torch.Tensor]] = {
     "a tensor of the layout sparse_coo": lambda: torch.eye(3).to_sparse(),
     "a tensor of the layout sparse_csr": lambda: torch.eye(3).to_sparse_csr(),
@@ -345,11 +363,13 @@ def test_views_that_negate_and_conjugate(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_numbers(backend: str) -> None:
     """Integers, floats and bools that a run computes, and integers that a call gives."""
+
     def sizes(x: torch.Tensor, n: int) -> Any:
         return x.shape[0], x.shape[0] * 2 + 1, x.numel() / 2, x.shape[0] > 3, x.expand(n, *x.shape), n, n * x.shape[0]
 
-    optimized = irc.compile(sizes, (torch.randn(3, 4), 5), backend=backend,
-                            dynamic_shapes=({0: Dim("rows")}, Dim.DYNAMIC))
+    optimized = irc.compile(
+        sizes, (torch.randn(3, 4), 5), backend=backend, dynamic_shapes=({0: Dim("rows")}, Dim.DYNAMIC)
+    )
     for rows, n in ((3, 5), (2, 7), (6, 2)):
         x = torch.randn(rows, 4)
         assert_like(optimized(x, n), sizes(x, n))
@@ -386,6 +406,7 @@ def test_no_results(backend: str) -> None:
 
 def test_sizes_have_their_own_names() -> None:
     """Whatever the order in which `dynamic_shapes` names the arguments."""
+
     def function(first: Any, second: Any, *rest: Any) -> Any:
         return first["b"][:, None] + first["a"] + second + rest[0]
 
@@ -400,6 +421,7 @@ def test_sizes_have_their_own_names() -> None:
 
 def test_sizes_beside_shapes_that_say_nothing() -> None:
     """Whatever says that no dim of an argument varies, the names are those of the other argument's dims."""
+
     def function(x: Any, y: Any, n: int = 2) -> Any:
         return x + y[0] * n, y
 
@@ -480,6 +502,7 @@ def addresses(tensor: torch.Tensor) -> set[int]:
 @pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])
 def test_arguments_that_are_not_updated(backend: str) -> None:
     """Nothing is written when a call is rejected."""
+
     def update(cache: list[torch.Tensor], x: torch.Tensor) -> Any:
         cache[0].add_(1)
         cache[1].sub_(x)

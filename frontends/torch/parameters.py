@@ -61,8 +61,9 @@ class Parameters:
     `labels` are what the leaves of the example inputs are called, in order.
     """
 
-    def __init__(self, signature: inspect.Signature, positional: Sequence[pytree.TreeSpec],
-                 named: Mapping[str, pytree.TreeSpec]) -> None:
+    def __init__(
+        self, signature: inspect.Signature, positional: Sequence[pytree.TreeSpec], named: Mapping[str, pytree.TreeSpec]
+    ) -> None:
         self.signature = signature
         self.slots = self._slots(positional, named)
         self.labels = [label for slot in self.slots for label in labels_of(slot.structure, slot.label)]
@@ -93,8 +94,10 @@ class Parameters:
         parameters = list(self.signature.parameters.values())
         for parameter in parameters:
             if parameter.kind is parameter.VAR_POSITIONAL:
-                slots += [Slot(parameter.name, index, f"{parameter.name}[{index}]", structure)
-                          for index, structure in enumerate(waiting)]
+                slots += [
+                    Slot(parameter.name, index, f"{parameter.name}[{index}]", structure)
+                    for index, structure in enumerate(waiting)
+                ]
                 waiting = []
             elif waiting and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
                 slots.append(Slot(parameter.name, None, parameter.name, waiting.pop(0)))
@@ -119,8 +122,12 @@ class Parameters:
             return dict(self.signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
             code = "run.input_missing" if "missing" in str(error) else "run.input_unknown"
-            raise fail(code, f"the program is called with other arguments than it takes: {error}",
-                       expected=self.in_words, help="call it as the program itself") from None
+            raise fail(
+                code,
+                f"the program is called with other arguments than it takes: {error}",
+                expected=self.in_words,
+                help="call it as the program itself",
+            ) from None
 
     @property
     def in_words(self) -> str:
@@ -154,9 +161,12 @@ class Parameters:
                                expected="only arguments that the example inputs have",
                                help="give it among the example inputs, and compile again")  # fmt: skip
             elif name not in taken and not same_constant(value, parameter.default):
-                raise fail("run.input_shape", f"the argument {name} is {described(value)}",
-                           expected=f"{parameter.default!r}, its default, {COMPILED_WITH}",
-                           help="give it among the example inputs, and compile again")
+                raise fail(
+                    "run.input_shape",
+                    f"the argument {name} is {described(value)}",
+                    expected=f"{parameter.default!r}, its default, {COMPILED_WITH}",
+                    help="give it among the example inputs, and compile again",
+                )
 
 
 def signature_of(source: Any, names: Sequence[str], positional: int, named: Sequence[str]) -> inspect.Signature:
@@ -215,10 +225,23 @@ def _parts(value: Any, structure: pytree.TreeSpec, label: str) -> list[Any]:
     else:
         fits = pytree._get_node_type(value) is kind
         parts, own_context = pytree.SUPPORTED_NODES[kind].flatten_fn(value) if fits else ([], context)
-        fits = fits and own_context == context
+        if fits and own_context != context:
+            fits = False
+            _check_fields(label, _fields_of(own_context), _fields_of(context))
     if not fits or len(parts) != len(keys):
         raise _unlike(f"{label} is {described(value)}", _kind(structure))
     return parts
+
+
+def _check_fields(label: str, given: list[str], fields: list[str]) -> None:
+    """Raise `run.input_shape` for a field that is None, and so no part of its container, in the call or in the example
+    inputs alone."""
+    for name in given:
+        if fields and name not in fields:
+            raise _unlike(f"{label}.{name} is not None", "None")
+    for name in fields:
+        if given and name not in given:
+            raise _unlike(f"{label}.{name} is None", "a value")
 
 
 def _unlike(what: str, expected: str) -> IrcError:
@@ -228,7 +251,8 @@ def _unlike(what: str, expected: str) -> IrcError:
 def _kind(structure: pytree.TreeSpec) -> str:
     kind = structure.context if structure.type is pytree.namedtuple else structure.type
     name, count = getattr(kind, "__name__", str(kind)), len(children_of(structure))
-    return f"a {name} of {count}" if kind in (*SEQUENCES, *DICTIONARIES) else f"a {name} with {count} fields"
+    what = f"of {count}" if kind in (*SEQUENCES, *DICTIONARIES) else f"with {count} fields"
+    return f"{_article(name)} {name} {what}"
 
 
 def labels_of(structure: pytree.TreeSpec, label: str) -> list[str]:
@@ -246,10 +270,16 @@ def keys_of(structure: pytree.TreeSpec) -> list[str]:
         return [f"[{_key(name)}]" for name in (context[1] if kind is defaultdict else context)]
     if kind is pytree.namedtuple:
         return [f".{name}" for name in context._fields]
+    fields = _fields_of(context)
+    return [f".{name}" for name in fields] if len(fields) == count else [f"[{index}]" for index in range(count)]
+
+
+def _fields_of(context: Any) -> list[str]:
+    """The names of the fields that are not None, where a structure's context has them: that of dataclasses, and of the
+    outputs of transformers."""
     fields = context[0] if isinstance(context, (tuple, list)) and context and isinstance(context[0], list) else context
-    if isinstance(fields, list) and len(fields) == count and all(isinstance(name, str) for name in fields):
-        return [f".{name}" for name in fields]  # dataclasses, and the outputs of transformers
-    return [f"[{index}]" for index in range(count)]
+    named = isinstance(fields, list) and all(isinstance(name, str) for name in fields)
+    return fields if named else []
 
 
 def _key(name: Any) -> str:
@@ -267,7 +297,11 @@ def described(value: Any) -> str:
         if not is_container or len(text) <= 60:
             return text
     count, kind = f" of {len(value)}" if is_container else "", type(value).__name__
-    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{count}"
+    return f"{_article(kind)} {kind}{count}"
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiouAEIOU" else "a"
 
 
 def same_constant(one: Any, other: Any) -> bool:

@@ -73,8 +73,12 @@ def open_folder(path: Path) -> CompiledFolder:
         if layout == FORMAT:
             needs = {str(name): str(version) for name, version in stated["needs"].items()}
             files = {str(name): str(digest) for name, digest in stated["files"].items()}
-            if backend not in PACKAGES or INTERFACE not in files or not set(needs) <= {*PACKAGES["onnx"], "triton"}:
-                raise ValueError("a part is missing")
+            if backend not in PACKAGES:
+                raise ValueError(f"it names the backend {backend!r:.40}")
+            if INTERFACE not in files:
+                raise ValueError(f"its list of files has no {INTERFACE}")
+            if not set(needs) <= {*PACKAGES["onnx"], "triton"}:
+                raise ValueError(f"it needs packages that no program needs: {', '.join(sorted(needs)):.80}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(path, f"{MARK} is damaged: {error!r:.200}") from None
     if layout != FORMAT:
