@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from irc.dtypes import I8, U8
+from irc.group import Group
 from irc.ir import Operation, Value
+from irc.kernel import Kernel
 from irc.module import Module
 from irc.op import Builder, const
-from irc.ops import bitwise_xor, cast, reshape, slice_, sub, transpose
-from irc.ops.named.linear import matmul_integer
+from irc.ops import bitwise_xor, cast, pad, reshape, slice_, sub, transpose
+from irc.ops.named.linear import matmul_integer, split_linear
 from irc.ops.named.packed import unpacked
 from irc.pass_manager import Pass, PassContext
 from irc.passes._stored_names import StoredNames
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor
+
+ALIGNED_BYTES = 16  # at which a row begins whose elements are loaded 128 bits at a time
+PRODUCTS_OF_ROWS = ("matmul", "linear", "split_linear")
 
 
 @dataclass
@@ -25,7 +31,9 @@ class Layout(Pass):
 
     Integers of less than 8 bits are read from the bytes that a file has, several from each, and unpacked where they are
     cast. The second matrix of a product of bytes lies with what is summed along its rows, so that a thread loads 16
-    bytes that it multiplies.
+    bytes that it multiplies. So does a matrix of floats whose rows are no multiple of 16 bytes, which would be loaded
+    element by element, where its columns are one. Where neither are, it is padded with columns of zeros, whose results
+    are left out. That is for products in kernels (products=irc): libraries have kernels for either.
 
     Before: %w = const : i4[64, 96]; %y = cast %w {to = f16}
     After:  %b = const : u8[3072]; %c = ... : i8[64, 96]; %y = cast %c {to = f16}
@@ -39,6 +47,8 @@ class Layout(Pass):
                 changed += _unpack(operation, names)
             elif operation.name == "matmul_integer" and _constant(operation.inputs[1]) is operation.inputs[1].operation:
                 changed += _turn(operation, names)
+            elif operation.name in PRODUCTS_OF_ROWS and context.products == "irc":
+                changed += _align(operation, names)
         context.count("layout", "rearranged", changed)
         return changed > 0
 
@@ -81,13 +91,64 @@ def _turn(product: Operation, names: StoredNames) -> bool:
     if constant is None or y.rank != 2 or y.shape[0] == 1:
         return False
     tensor = constant.attributes["value"]
-
-    def elements() -> Array:
-        return np.ascontiguousarray(tensor.array().T)
-
-    turned = Tensor(tensor.dtype, tensor.shape[::-1], elements, names.derived(tensor, "transposed"))
     with Builder.before_operation(product, product.location.by("layout")):
-        weight = transpose(const(value=turned), permutation=(1, 0))
-        product.replace([matmul_integer(x, weight, *points)])
+        turned = _stored(tensor, tensor.shape[::-1], np.transpose, names.derived(tensor, "transposed"))
+        product.replace([matmul_integer(x, transpose(turned, permutation=(1, 0)), *points)])
     erase_dead([constant])
     return True
+
+
+def _align(product: Operation, names: StoredNames) -> bool:
+    """Let the rows of the matrix of a product begin where 128 bits can be loaded."""
+    weight = product.inputs[1]
+    is_turned = weight.operation is not None and weight.operation.name == "transpose" and weight.rank == 2
+    value = weight.operation.inputs[0] if is_turned and weight.operation is not None else weight
+    constant = _constant(value)
+    if constant is None or value.rank != 2 or len(value.uses) > 1 or not value.dtype.is_float:
+        return False
+    tensor = constant.attributes["value"]
+    high, wide = tensor.shape
+    step = ALIGNED_BYTES // value.dtype.itemsize
+    if wide % step == 0 or 1 in (high, wide) or not isinstance(Group([product]).kernel, Kernel):
+        return False
+    biases = product.inputs[2:]
+    with Builder.before_operation(product, product.location.by("layout")):
+        if high % step == 0:
+            turned = _stored(tensor, (wide, high), np.transpose, names.derived(tensor, "transposed"))
+            turned = turned if is_turned else transpose(turned, permutation=(1, 0))
+            results = product.definition(product.inputs[0], turned, *biases, **product.attributes)
+        else:
+            results = _with_columns(product, tensor, is_turned, step, names)
+        product.replace([results] if isinstance(results, Value) else list(results))
+    erase_dead([value.operation for value in (weight, *biases) if value.operation is not None])
+    return True
+
+
+def _stored(tensor: Tensor, shape: tuple[int, ...], change: Callable[[Array], Array], name: str) -> Value:
+    """A constant of a tensor's elements, rearranged when they are read."""
+    return const(value=Tensor(tensor.dtype, shape, lambda: np.ascontiguousarray(change(tensor.array())), name))
+
+
+def _with_columns(product: Operation, tensor: Tensor, is_turned: bool, step: int, names: StoredNames) -> list[Value]:
+    """The results of a product of whose matrix each row is stored with zeros after it, up to a multiple of `step`.
+    Rows of zeros would be read of the other operand, too, so that a transposed matrix is turned before."""
+    high, wide = tensor.shape[::-1] if is_turned else tensor.shape
+    number = -wide % step
+
+    def change(array: Array) -> Array:
+        return np.pad(array.T if is_turned else array, ((0, 0), (0, number)))
+
+    weight = _stored(tensor, (high, wide + number), change, names.derived(tensor, "padded"))
+    biases = [_with_zeros(bias, number, names) for bias in product.inputs[2:]]
+    sizes = product.attributes.get("sizes", (wide,))
+    return list(split_linear(product.inputs[0], weight, *biases, sizes=(*sizes, number)))[:-1]
+
+
+def _with_zeros(bias: Value, number: int, names: StoredNames) -> Value:
+    """A bias with so many zeros after it; one that is a constant is stored so."""
+    constant = _constant(bias)
+    if constant is None:
+        return pad(bias, low=(0,), high=(number,))
+    tensor, (length,) = constant.attributes["value"], constant.attributes["value"].shape
+    return const(value=Tensor(tensor.dtype, (length + number,), lambda: np.pad(tensor.array(), (0, number)),
+                              names.derived(tensor, "padded")))  # fmt: skip
