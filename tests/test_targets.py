@@ -23,8 +23,11 @@ from irc.driver.optimizing import opt, run_pipeline
 from irc.kernel import kernel_of
 from irc.kernel.dag import Dot, Load
 from irc.kernel.nest import size_of
-from tests.benchmarks.products import program
+from tests.benchmarks.networks import NETWORKS
+from tests.benchmarks.products import WITH_PRODUCTS, program
 from tests.command_line import EXAMPLES, irc_here
+from tests.triton_cases import the_kernel
+from tests.triton_harness import kernelize
 
 PIPELINE = find_backend("triton").PIPELINE
 
@@ -168,10 +171,17 @@ def test_a_refusal_by_the_assembler_is_a_result(tmp_path: Path, monkeypatch: pyt
     assert compiled.fits and not compiled.error
 
 
+def test_neighbors_in_a_batch_are_loaded_by_different_programs() -> None:
+    """A matrix of which elements of one batch are apart is not read 128 bits at a time, such as Swin's table of biases,
+    whose last axis is heads."""
+    module = irc.trace(lambda x, w: ops.matmul(x, ops.transpose(w, permutation=(2, 0, 1))),
+                       "bf16[32, 64, 64]", "bf16[64, 128, 32]")  # fmt: skip
+    kernel = the_kernel(kernelize(module))
+    assert [is_wide(load, kernel.schedule) for load in kernel.loads] == [True, False]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [
-    "decoder_fused", "gpt2", "convnext_block", "vit", "t5", "whisper_encoder", "resnet18",
-])  # fmt: skip
+@pytest.mark.parametrize("name", [*WITH_PRODUCTS, *NETWORKS])
 def test_products_of_networks_take_matrix_instructions(name: str, tmp_path: Path) -> None:
     """On sm_90 those of four warps, for each product of 16 bits with 16 rows. No spills, and accesses are wide, but for
     those of masks, whose bytes are loaded in the layout of the scores that they select."""

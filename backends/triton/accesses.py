@@ -49,8 +49,8 @@ def is_wide(access: Load | Store, schedule: Schedule) -> bool:
     """
     inner, bits = schedule.columns or schedule.rows, access.buffer.dtype.bits
     axis = unit_stride(access.index)
-    if schedule.summed is not None:  # either side of a product may be the contiguous one
-        inner = next((tile for tile in schedule.tiles if axis in tile.axes), None)
+    if schedule.summed is not None:  # either side of a product may be the contiguous one, its matrix is one of a batch
+        inner = next((tile for tile in schedule.tiles if axis in tile.axes and not tile.single), None)
     if inner is None or axis is None or axis is not inner.axes[-1] or WIDEST % bits:
         return False
     run = WIDEST // bits
