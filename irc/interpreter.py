@@ -28,6 +28,7 @@ from irc.limits import check_limit
 from irc.module import Module
 from irc.ops.extern import opaque_input
 from irc.ops.numerics import Array, narrow
+from irc.stages import stage
 from irc.types import LARGEST
 from irc.user_code import is_user_code, place_of_code
 
@@ -74,8 +75,14 @@ class Invocation(NamedTuple):
         self.environment[symbol] = size
 
 
-def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "declared",
-        observe: Observe | None = None, draws: int = 0) -> dict[str, Array]:
+def run(
+    module: Module,
+    inputs: Mapping[str, Any],
+    *,
+    precision: Precision = "declared",
+    observe: Observe | None = None,
+    draws: int = 0,
+) -> dict[str, Array]:
     """Run a module's entry on arrays keyed by argument; results are keyed by output name.
 
     Sequences are lists, maps dictionaries. With precision "f64" floats of every width are f64 throughout, so that casts
@@ -84,7 +91,8 @@ def run(module: Module, inputs: Mapping[str, Any], *, precision: Precision = "de
     names. Raises `run.*` for inputs that do not fit the signature and for checks that fail on the way.
     """
     arrays = checked_inputs(module.main, inputs, precision)
-    results = Interpreter(module, precision, observe, draws).call(module.main, arrays)
+    with stage("run in NumPy", "" if precision == "declared" else f"in {precision}"):
+        results = Interpreter(module, precision, observe, draws).call(module.main, arrays)
     named = zip(module.main.output_names, module.main.returned, results, strict=True)
     return {name: array.item() if value.dtype.kind == "opaque" else array for name, value, array in named}
 
@@ -116,12 +124,19 @@ def check_inputs(function: Function, inputs: Mapping[str, Any], called: Mapping[
 
 def with_defaults(function: Function, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs, and the defaults of arguments that are not among them."""
-    return {**{argument.name: tensor.array() for argument, tensor in function.defaults.items()
-               if argument.name not in inputs}, **inputs}
+    return {
+        **{
+            argument.name: tensor.array()
+            for argument, tensor in function.defaults.items()
+            if argument.name not in inputs
+        },
+        **inputs,
+    }
 
 
-def evaluate_operation(operation: Operation, arrays: Sequence[Array | None],
-                       environment: Mapping[Symbol, int] | None = None) -> Results:
+def evaluate_operation(
+    operation: Operation, arrays: Sequence[Array | None], environment: Mapping[Symbol, int] | None = None
+) -> Results:
     """The results of one operation for arrays in operand order (None for an absent operand).
 
     `environment` has the symbols that its attributes mention. The operation must not be a call, nor have a region
@@ -135,8 +150,9 @@ def _shown(function: Function) -> dict[str, str]:
     return {argument.name: f"input `{argument.name}` of @{function.name}" for argument in function.arguments}
 
 
-def checked_inputs(function: Function, inputs: Mapping[str, Any], precision: Precision,
-                    shown: Mapping[str, str] | None = None) -> list[Array]:
+def checked_inputs(
+    function: Function, inputs: Mapping[str, Any], precision: Precision, shown: Mapping[str, str] | None = None
+) -> list[Array]:
     """The arrays in argument order; names and element types are checked here, shapes when symbols are bound."""
     names = [argument.name for argument in function.arguments]
     shown = {name: f"input `{name}`" for name in names} if shown is None else shown
@@ -373,8 +389,9 @@ def _check_range(symbol: Symbol, size: int, where: str) -> None:
         raise fail("run.dim_range", f"{where}: {symbol.expr} is {size}", expected=expected)
 
 
-def _bind(values: Sequence[Value], arrays: Sequence[Array], environment: Environment,
-          shown: Mapping[str, str] | None = None) -> None:
+def _bind(
+    values: Sequence[Value], arrays: Sequence[Array], environment: Environment, shown: Mapping[str, str] | None = None
+) -> None:
     """Give the unbound symbols in the types of values the sizes that their arrays have, and check all other dims.
 
     Dims that cannot be solved (`(S + 31)//32` before S is known) wait until others have bound their symbols, and are

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from irc import stages
 from irc.device import Device, find_device
 from irc.diagnostics import IrcError, fail
 from irc.ir import Operation
@@ -146,6 +147,10 @@ def _checked_result(stage: str, step: Pass, module: Module, changed: Any) -> boo
     return changed
 
 
+def _operations(module: Module) -> int:
+    return sum(1 for _ in module.walk())
+
+
 def _option_text(value: Any) -> str:
     if isinstance(value, tuple):
         return "{" + ",".join(map(str, value)) + "}"
@@ -191,11 +196,14 @@ class PassManager:
             message = f"your pass `{stage}` raised an exception"
             blame = blaming("pass.raised", message, type(step)) if is_theirs else nullcontext()
             try:
-                with blame:
-                    changed = step.run(module, self.context)
-                any_changed |= _checked_result(stage, step, module, changed) if is_theirs else changed
-                if self.verify_each:
-                    verify(module)
+                with stages.stage(f"pass {step.pipeline_name()}") as running:
+                    count = _operations(module) if stages.results_are_read() else 0
+                    with blame:
+                        changed = step.run(module, self.context)
+                    any_changed |= _checked_result(stage, step, module, changed) if is_theirs else changed
+                    if self.verify_each:
+                        verify(module)
+                    running.result = f"{count} -> {_operations(module)} operations" if count else ""
             except MemoryError:
                 raise fail("run.memory", f"the pass `{stage}` needs more memory than the system has") from None
             except Exception as error:

@@ -45,6 +45,7 @@ def test_examples_run(folder: Path, command: str) -> None:
             if arguments[0] == "tune" and "device.missing" in result.err:
                 continue  # it needs a GPU
             assert result.code == 0, f"{line}\n{result.err}"
+            assert "\x1b" not in result.out + result.err, line  # no terminal, no colors
             output = result.out.encode()
         assert output or command == "tune", line
 

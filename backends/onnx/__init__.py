@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from irc.backends.onnx.legality import RowTarget as Target
 from irc.backends.onnx.target import TARGETS
 from irc.module import Module
+from irc.stages import stage
 
 if TYPE_CHECKING:
     import onnx
@@ -35,14 +36,16 @@ def emit(module: Module, *, target: Target | None = None, keep_kernels: bool = F
     """
     from irc.backends.onnx.emitter import emit_model
 
-    return emit_model(module, target or Target(), keep_kernels)
+    with stage("emission"):
+        return emit_model(module, target or Target(), keep_kernels)
 
 
 def save(module: Module, path: Path, *, target: Target | None = None, keep_kernels: bool = False) -> None:
     """Emit into a file, whole or not at all; weights of 2 GB and more lie beside it, in `NAME.data`."""
     from irc.backends.onnx.saving import save_model
 
-    save_model(module, Path(path), target or Target(), keep_kernels)
+    with stage("emission"):
+        save_model(module, Path(path), target or Target(), keep_kernels)
 
 
 def count_nodes(path: Path) -> int:

@@ -31,6 +31,7 @@ from irc.module import Module
 from irc.op import trace_function
 from irc.plan_file import structural_hash
 from irc.sizes import representative_sizes
+from irc.stages import stage
 from irc.weights import Tensor
 
 COPIED = {
@@ -62,9 +63,10 @@ def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> 
     if os.path.lexists(place) and not is_artefact(place):
         raise fail("file.exists", f"{place.name} exists and is no artefact of irc", at=Location(file=str(place)),
                    help="choose another name, or remove it yourself")  # fmt: skip
-    program = write_program(module)
-    with replacing_folder(place) as new:
-        _write(new, module, program, targets)
+    with stage("emission"):
+        program = write_program(module)
+        with replacing_folder(place) as new:
+            _write(new, module, program, targets)
     return program
 
 
@@ -139,16 +141,20 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "hash": hashes[launched.source.name],
                 "numerics": launched.kernel.numerics,
                 "looped": launched.kernel.looped,
-                "blocks": {tile.name: "whole row" if tile.whole else tile.block
-                           for tile in launched.source.tiles if not tile.single},
+                "blocks": {
+                    tile.name: "whole row" if tile.whole else tile.block
+                    for tile in launched.source.tiles
+                    if not tile.single
+                },
                 "warps": launched.source.warps,
                 "schedule": launched.source.options.stated,
                 **({"stages": stages} if (stages := launched.source.options.stages) is not None else {}),
                 "launches": list(program.launches.values()).count(launched.source.name),
                 "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
                 "arguments": argument_types(launched),
-                "constants": {f"BLOCK_{tile.name.upper()}": tile.typical
-                              for tile in launched.source.tiles if not tile.single}
+                "constants": {
+                    f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles if not tile.single
+                }
                 | ({INDEX: "int32"} if launched.source.extents else {}),
             }
             for launched in program.kernels
@@ -222,10 +228,15 @@ def signature(function: Function, in_place: Collection[Value], defaults: Mapping
             }
             for symbol, source in symbol_sources(function).items()
         },
-        "derived": {name: python_dim(each.definition, sizes) for each, name in derived.items()
-                    if symbols.keys() >= {*each.symbols}},
-        "inputs": [entry(value.name, value) | ({"default": defaults[value.name]} if value.name in defaults else {})
-                   for value in function.arguments],
+        "derived": {
+            name: python_dim(each.definition, sizes)
+            for each, name in derived.items()
+            if symbols.keys() >= {*each.symbols}
+        },
+        "inputs": [
+            entry(value.name, value) | ({"default": defaults[value.name]} if value.name in defaults else {})
+            for value in function.arguments
+        ],
         "outputs": [
             entry(name, value) | updating(index, value)
             for index, (name, value) in enumerate(zip(function.output_names, function.returned, strict=True))

@@ -18,6 +18,7 @@ from typing import Any
 from irc.device import device_of
 from irc.diagnostics import fail
 from irc.files import temporary_folder
+from irc.stages import stage, step
 
 TARGETS = ("sm_80", "sm_90", "sm_100", "gfx942")
 SECONDS = 60.0  # for one kernel and target
@@ -74,7 +75,8 @@ def compile_artefact(folder: str | Path, targets: Sequence[str], *, seconds: flo
     waiting = [f"{entry['name']}:{target}" for entry in manifest["kernels"] for target in targets]
     resources: list[Resources] = []
     while waiting:
-        done, ending = _compile(Path(folder), waiting, seconds)
+        with stage("compilation of kernels", f"for {', '.join(targets)}"):
+            done, ending = _compile(Path(folder), waiting, seconds)
         resources += done
         waiting = waiting[len(done) :]
         if waiting:  # the process ended at the first of them
@@ -112,6 +114,7 @@ def _compile(folder: Path, kernels: Sequence[str], seconds: float) -> tuple[list
             # The first also waits for Triton to be imported.
             while (line := lines.get(timeout=seconds + (STARTING_SECONDS if not resources else 0))) is not None:
                 resources.append(of_line(json.loads(line)))
+                step(f"({len(resources)} of {len(kernels)})")
         except queue.Empty:
             return resources, f"compiling took more than {seconds:g} seconds"
         finally:

@@ -10,7 +10,7 @@ from irc.cli.output import show, show_json
 from irc.diagnostics import counted
 
 
-@click.command(cls=Command, short_help="Show or clear the cache of compiled programs.")
+@click.command(cls=Command, only_prints=True, short_help="Show or clear the cache of compiled programs.")
 @click.option("--clear", is_flag=True, help="Remove all entries that no process is using.")
 @JSON
 def cache(clear: bool, as_json: bool) -> None:
@@ -31,8 +31,10 @@ def cache(clear: bool, as_json: bool) -> None:
         return
     if clear:
         show(f"removed {counted(report.removed, 'entry', 'entries')}")
-    show(f"{report.folder}: {counted(report.entries, 'entry', 'entries')}, {format_bytes(report.bytes)} "
-         f"of at most {format_bytes(report.most_bytes)}")
+    show(
+        f"{report.folder}: {counted(report.entries, 'entry', 'entries')}, {format_bytes(report.bytes)} "
+        f"of at most {format_bytes(report.most_bytes)}"
+    )
 
 
 COMMANDS = (cache,)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from irc.cli.examples import EXAMPLES
+from irc.cli.reporting import Reporting, set_option
 from irc.diagnostics import fail
 
 # The commands of `irc --help`, by purpose.
@@ -23,17 +26,54 @@ class CommonOption(click.Option):
     """An option that every command over a MODEL has; help lists these after the command's own."""
 
 
+def reporting_options() -> list[click.Parameter]:
+    """The options of what a command says beside its result, which `Reporting` has."""
+    options = (
+        (("-v", "--verbose"), "Print each stage on stderr at its end: import, passes with their operations, runs."),
+        (("--quiet",), "Print the result and errors, but no notes, no progress and not which files were written."),
+        (("--timings",), "Print a table of the time of each pass and stage on stderr; with --json, in the report."),
+    )
+    return [CommonOption(names, is_flag=True, expose_value=False, callback=set_option, help=help)
+            for names, help in options]  # fmt: skip
+
+
 class Command(click.Command):
-    """A command that rejects an option given twice, unless it takes several values."""
+    """A command that rejects an option given twice, unless it takes several values, and has `reporting_options` unless
+    it `only_prints`."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        only_prints: bool = False,
+        params: list[click.Parameter] | None = None,
+        **options: Any,
+    ) -> None:
+        more = [] if only_prints else reporting_options()
+        super().__init__(name, params=[*(params or ()), *more], **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        reporting = context.ensure_object(Reporting)
+        if reporting.quiet and reporting.verbose:
+            raise fail("usage.arguments", "--quiet and --verbose contradict one another", expected="one of them")
+        with reporting.of_command():
+            return super().invoke(context)
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        # Before arguments are read: an error in them is printed as JSON, too.
+        has_json = any("--json" in parameter.opts for parameter in self.params)
+        context.ensure_object(Reporting).json = has_json and "--json" in arguments
         if not context.resilient_parsing:
-            _, _, given = self.make_parser(context).parse_args(args=list(arguments))
-            for option, number in Counter(given).items():
+            values, _, order = self.make_parser(context).parse_args(args=list(arguments))
+            for option, number in Counter(order).items():
                 if isinstance(option, click.Option) and number > 1 and not (option.multiple or option.is_flag):
                     raise fail("usage.arguments", f"{option.opts[0]} is given {number} times", expected="once",
                                help=f"{context.command_path} --help")  # fmt: skip
+            self.note_order(context, values, order)
         return super().parse_args(context, arguments)
+
+    def note_order(self, context: click.Context, values: Mapping[str, Any], order: list[click.Parameter]) -> None:
+        """Called with the values of options and arguments, and with these in the order in which they are given."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         common: list[tuple[str, str]] = []

@@ -12,7 +12,8 @@ from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.experiment_output import show_experiment
 from irc.cli.options import INPUT, JSON, SEED, common_with_sweeps, read_pipelines, writes
-from irc.cli.output import progress_on_terminal, show, show_json
+from irc.cli.output import inform, show_json
+from irc.cli.reporting import reporting
 from irc.diagnostics import Exit
 
 
@@ -54,8 +55,7 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
         from irc.driver.experiment_report import parquet_packages
 
         parquet_packages()
-    with progress_on_terminal() as progress:
-        report = run_experiment(models, options.pop("pipelines"), progress=progress, **options)
+    report = run_experiment(models, options.pop("pipelines"), progress=reporting().show_progress, **options)
     if html is not None:
         from irc.driver.experiment_page import page
 
@@ -69,7 +69,7 @@ def experiment(models: tuple[str, ...], as_json: bool, html: str | None, csv: st
         show_json(report)
     else:
         show_experiment(report)
-        show(*(f"wrote {name}" for name, _ in contents if name is not None))
+        inform(*(f"wrote {name}" for name, _ in contents if name is not None))
     if not report.passed:
         sys.exit(int(Exit.DIFFERS))
 

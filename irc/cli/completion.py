@@ -78,3 +78,12 @@ def limit_names(_context: Any, _parameter: Any, incomplete: str) -> list[str]:
     from irc.limits import LIMITS
 
     return [f"{name}=" for name in LIMITS if name.startswith(incomplete)]
+
+
+def answer(command: click.Command) -> int:
+    """Print what a shell asks for in the environment; returns the exit status."""
+    import os
+
+    from click.shell_completion import shell_complete
+
+    return shell_complete(command, {}, "irc", VARIABLE, os.environ[VARIABLE])

@@ -13,7 +13,8 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import BACKEND, INPUT, JSON, MODEL, SEED, common, pipeline_option, writes, writes_folder
-from irc.cli.output import show, show_check, show_diff, show_json, show_page, show_profile
+from irc.cli.output import inform, show, show_check, show_diff, show_json, show_page, show_profile
+from irc.cli.reporting import reporting
 from irc.diagnostics import Exit, counted, fail
 
 
@@ -130,9 +131,9 @@ def extract(
     if as_json:
         show_json(report)
         return
-    show(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
+    inform(f"wrote {report.program}   {counted(report.operations, 'op')}, and its inputs to {report.arrays}")
     words = ["irc", "run", report.program, "--input", report.arrays]
-    show(f"run it: {shlex.join([*words, *(word for path in report.loads for word in ('--load', path))])}")
+    inform(f"run it: {shlex.join([*words, *(word for path in report.loads for word in ('--load', path))])}")
 
 
 @click.command(cls=Command, short_help="Find a minimal part of MODEL that fails a check.")
@@ -167,14 +168,14 @@ def reduce(model: str, output: str, inputs: str | None, as_json: bool, **options
     """
     from irc.driver import reduce as reduce_model
 
-    report = reduce_model(model, output, inputs, progress=lambda text: show(text, err=True), **options)
+    report = reduce_model(model, output, inputs, progress=reporting().show_progress, **options)
     if as_json:
         show_json(report)
         return
     stopped = "" if report.finished else ", stopped before its end"
     sizes = f"{counted(report.before, 'op')} -> {counted(report.after, 'op')}"
     show(f"{sizes}, {report.failure}   ({report.checks} checks{stopped})")
-    show("  ".join(report.files))
+    inform("  ".join(report.files))
 
 
 @click.command(cls=Command, short_help="Measure where MODEL, compiled, spends its time.")
@@ -210,7 +211,7 @@ def profile(model: str, inputs: str | None, number: int, as_json: bool, html: st
         return
     show_profile(report, number)
     if html is not None:
-        show(f"wrote {html}")
+        inform(f"wrote {html}")
 
 
 def check_rule_file(path: str, models: tuple[str, ...], options: dict[str, Any], as_json: bool) -> None:

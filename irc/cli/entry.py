@@ -18,6 +18,8 @@ def main() -> None:
     if message is not None:
         sys.stderr.write(message)
         sys.exit(3)
-    from irc.cli.main import main as command_line
-
+    try:
+        from irc.cli.main import main as command_line
+    except KeyboardInterrupt:  # `main` handles later ones
+        sys.exit(130)
     command_line()

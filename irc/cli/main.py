@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -36,17 +37,20 @@ from irc.cli.options import (
     writes_folder,
 )
 from irc.cli.output import (
-    progress_on_terminal,
+    inform,
     sample,
     show,
     show_bench,
+    show_error,
     show_json,
+    show_json_error,
     show_kernels,
     show_page,
     show_tuning,
     show_warning,
     triton_remark,
 )
+from irc.cli.reporting import Reporting, reporting
 from irc.diagnostics import Exit, IrcError, Location, counted, fail
 
 
@@ -56,41 +60,54 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names may have letters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = show_warning
+    if completion.VARIABLE in os.environ:
+        sys.exit(completion.answer(cli))
+    reporting = Reporting()
     try:
-        cli.main(standalone_mode=False, prog_name="irc")
-    except IrcError as error:
-        finish(str(error), error.exit_code)
-    except click.ClickException as error:
-        finish(usage_text(error), int(Exit.USAGE))
+        # click's `main` would exit with 1 where a reader closes the pipe.
+        with cli.make_context("irc", sys.argv[1:], obj=reporting) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as end:  # of --help, for example
+        sys.exit(end.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        finish("interrupted", 130)
-    except BrokenPipeError:
-        # The reader closed the pipe, as `head` does: discard what is still buffered.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not interrupt the end
+        show("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if isinstance(error, click.UsageError) and error.ctx and error.format_message() == error.ctx.get_help():
+            show_page(error.format_message(), err=True)  # no command was given
+            sys.exit(int(Exit.USAGE))
+        if isinstance(error, OSError):
+            discard_output()
+        if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
+            sys.exit(0)
+        finish(coded(error), reporting)
+
+
+def coded(error: Exception) -> IrcError:
+    """What went wrong as a coded error; of a bug of irc, with a reproducer."""
+    if isinstance(error, IrcError):
+        return error
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        path = "irc" if context is None else context.command_path
+        return fail("usage.arguments", error.format_message(), help=f"{path} --help")
+    if isinstance(error, MemoryError):
+        return fail("run.memory", "the command needs more memory than the system has")
+    if isinstance(error, OSError):  # for example, the disk is full
+        return fail("file.unreadable", error.strerror or str(error), at=Location(file=error.filename or "the output"))
+    help = f"please report it with the folder {REPRODUCERS}/"
+    try:
+        leave_traceback()
+    except (OSError, IrcError) as second:
+        help = f"please report it (no reproducer could be written: {second})"
+    return fail("internal.error", f"{type(error).__name__}: {error}", help=help)
+
+
+def discard_output() -> None:
+    """Send what is left of the output nowhere: Python would try to write it again at its end."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except MemoryError:
-        failure = fail("run.memory", "the command needs more memory than the system has")
-        finish(str(failure), failure.exit_code)
-    except OSError as error:  # for example, the disk is full
-        failure = fail("file.unreadable", error.strerror or str(error), at=Location(file=error.filename))
-        finish(str(failure), failure.exit_code)
-    except Exception as error:  # not a coded error: a bug of irc, reported as one
-        help = f"please report it with the folder {REPRODUCERS}/"
-        try:
-            leave_traceback()
-        except (OSError, IrcError) as second:
-            help = f"please report it (no reproducer could be written: {second})"
-        failure = fail("internal.error", f"{type(error).__name__}: {error}", help=help)
-        finish(str(failure), failure.exit_code)
-
-
-def usage_text(error: click.ClickException) -> str:
-    """A usage error of click as a coded error; the help text where no arguments were given."""
-    context = getattr(error, "ctx", None)
-    message = error.format_message()
-    if not message or context is None or message == context.get_help():
-        return message
-    return str(fail("usage.arguments", message, help=f"{context.command_path} --help"))
 
 
 def leave_traceback() -> None:
@@ -104,9 +121,15 @@ def leave_traceback() -> None:
     write_text(folder / "command", command_line() + "\n")
 
 
-def finish(text: str, code: int) -> None:
-    show_page(text, err=True)
-    sys.exit(code)
+def finish(error: IrcError, reporting: Reporting) -> None:
+    """Print an error, with --json on stdout, too, and exit with its status."""
+    show_error(error)
+    try:
+        if reporting.json:
+            show_json_error(error)
+    except OSError:  # stderr has the error
+        discard_output()
+    sys.exit(error.exit_code)
 
 
 def version_text() -> str:
@@ -181,21 +204,20 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
     from irc.driver import compile as compile_model
     from irc.driver.printing import format_bytes
 
-    with progress_on_terminal() as progress:
-        onnx = onnx_commands.read_options(options, progress)
-        report = compile_model(model, figures=as_json, onnx=onnx, **options)
+    onnx = onnx_commands.read_options(options, reporting().show_progress)
+    report = compile_model(model, figures=as_json, onnx=onnx, **options)
     if as_json:
         show_json(report)
     elif report.backend == "onnx":
         size = format_bytes(report.weight_bytes)
-        show(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
+        inform(f"wrote {report.output}   {counted(report.nodes, 'node')}, {size} weights")
         onnx_commands.show_onnx(report)
     else:
         parts = [counted(report.kernels, "kernel"), counted(report.host_calls, "host call")]
-        show(f"wrote {report.output}/   {', '.join(parts)}, {format_bytes(report.weight_bytes)} weights")
+        inform(f"wrote {report.output}/   {', '.join(parts)}, {format_bytes(report.weight_bytes)} weights")
         if report.targets:
-            show(f"compiled for {', '.join(report.targets)}")
-        show(triton_remark(report.output))
+            inform(f"compiled for {', '.join(report.targets)}")
+        inform(triton_remark(report.output))
     for note in report.notes:
         options["settings"].show_note(note)
 
@@ -219,7 +241,11 @@ def print(model: str, **options: Any) -> None:
     """
     from irc.driver import print as print_model
 
-    show_page(print_model(model, **options))
+    text = print_model(model, **options)
+    if options["output"] is None:
+        show_page(text)
+    else:
+        inform(text)
 
 
 @cli.command(short_help="Run a pass pipeline over MODEL and print the IR.")
@@ -254,7 +280,7 @@ def opt(
             file.write(joined_plans(context.plans.values()).text.encode())
     if output is not None:
         save_stage(module, Path(output), settings)
-        show(f"wrote {output}")
+        inform(f"wrote {output}")
     else:
         show_page(str(module))
     if statistics:
@@ -395,7 +421,7 @@ def tune(folder: str, inputs: str | None, as_json: bool, **options: Any) -> None
     show_tuning(report)
 
 
-@cli.command(short_help="Show the page of an operation, pass, rule or code.")
+@cli.command(only_prints=True, short_help="Show the page of an operation, pass, rule or code.")
 @click.argument("name", default="", shell_complete=completion.page_names)
 @click.option("--load", multiple=True, metavar="FILE.py", shell_complete=completion.files,
               help="A file of your own passes, operations, rules, groups or policies.")  # fmt: skip
@@ -409,7 +435,7 @@ def doc(name: str, load: tuple[str, ...]) -> None:
     show_page(page(name, load))
 
 
-@cli.command("completion", short_help="Print the completion script of a shell.")
+@cli.command("completion", only_prints=True, short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(completion.SHELLS))
 def print_completion(shell: str) -> None:
     """Print the script that makes SHELL complete commands, options, files, and names of passes, targets and pages.

@@ -12,7 +12,8 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import JSON
-from irc.cli.output import progress_on_terminal, show, show_json
+from irc.cli.output import inform, show, show_json
+from irc.cli.reporting import reporting
 from irc.diagnostics import counted
 
 OPTIONS = (
@@ -54,7 +55,7 @@ def show_onnx(report: Any) -> None:
     if report.quantized is not None:
         show_quantized(report.quantized)
     if report.session_advice:
-        show(f"wrote {report.session_advice}   options for a session: irc.session_options")
+        inform(f"wrote {report.session_advice}   options for a session: irc.session_options")
 
 
 def show_tuned(tuned: Any) -> None:
@@ -96,13 +97,12 @@ def calibrate(output: str, kinds: tuple[str, ...], as_json: bool) -> None:
 
     with guarded():
         check_output(Path(output))
-        with progress_on_terminal() as progress:
-            report = calibrate_kernels(output, kinds=kinds, progress=progress)
+        report = calibrate_kernels(output, kinds=kinds, progress=reporting().show_progress)
     if as_json:
         show_json(report)
         return
     kinds_in_words = counted(report.kinds, "kind")
-    show(f"wrote {report.output}   {kinds_in_words} of kernels at {counted(report.points, 'size')}, {report.machine}")
+    inform(f"wrote {report.output}   {kinds_in_words} of kernels at {counted(report.points, 'size')}, {report.machine}")
     for name, message in report.failures.items():
         show(f"  {name} is left out: {message.splitlines()[0]}")
 

@@ -15,7 +15,7 @@ import click
 
 from irc.cli import completion
 from irc.cli.commands import CommonOption
-from irc.cli.output import note_shower, show
+from irc.cli.output import note_shower
 from irc.diagnostics import fail
 from irc.products import PRODUCTS
 
@@ -190,15 +190,19 @@ def recording(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception:
             if recorded.all:
                 write_remarks(recorded, remarks)
-                show(f"note: {remarks} has the decisions up to the error", err=True)
+                note_shower()(f"{remarks} has the decisions up to the error")
             raise
         write_remarks(recorded, remarks)
         return result
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     command.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
-    return click.option("--remarks", metavar="FILE.jsonl", shell_complete=completion.files,
-                        help="Write every decision of fusion to this file, a line of JSON each.")(command)
+    return click.option(
+        "--remarks",
+        metavar="FILE.jsonl",
+        shell_complete=completion.files,
+        help="Write every decision of fusion to this file, a line of JSON each.",
+    )(command)
 
 
 def write_remarks(recorded: Any, path: str) -> None:

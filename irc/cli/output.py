@@ -8,26 +8,47 @@ import math
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import click
+from irc.cli.reporting import echo, has_colors, painted, reporting
+from irc.diagnostics import Diagnostic, IrcError, counted, printable, printable_lines
 
-from irc.diagnostics import counted, printable_lines
-
-CLEAR_LINE = "\r\x1b[K"
 LONGEST_INTEGER = 8192  # bits; Python does not print much longer integers
 
 
 def show(*lines: str, err: bool = False) -> None:
     """Print lines, each on one line. Control characters and changes of direction are escaped, since names come from
     untrusted files."""
-    _echo(printable_lines(lines) + "\n", err)
+    echo(printable_lines(lines) + "\n", err)
 
 
-def _echo(text: str, err: bool) -> None:
-    click.echo(text, nl=False, err=err)
+def inform(*lines: str) -> None:
+    """Print what is no result, such as which files were written; not with --quiet."""
+    if not reporting().quiet:
+        show(*lines)
+
+
+def show_error(error: IrcError) -> None:
+    """Print an error on stderr, in colors where it is a terminal."""
+    colors = has_colors(sys.stderr)
+    echo("".join(f"{each.render(colors)}\n" for each in error.diagnostics), err=True)
+
+
+def show_json_error(error: IrcError) -> None:
+    """Print an error on stdout, for a command with --json."""
+    errors = [error_fields(each) for each in error.diagnostics]
+    show_page(json.dumps({"errors": errors, "exit_status": error.exit_code, "schema": "irc.error/1"}, indent=1))
+
+
+def error_fields(diagnostic: Diagnostic) -> dict[str, Any]:
+    """An error as JSON has it."""
+    text, place = diagnostic.text, str(diagnostic.location) if diagnostic.location.known else None
+    return {"code": diagnostic.code, "message": diagnostic.message,
+            "place": place if text is None else f"{text.path}:{text.line}:{text.column}",
+            "origin": None if diagnostic.origin is None else str(diagnostic.origin),
+            "expected": diagnostic.expected, "notes": list(diagnostic.notes),
+            "help": diagnostic.help or f"irc explain {diagnostic.code}"}  # fmt: skip
 
 
 def show_page(text: str, err: bool = False) -> None:
@@ -38,11 +59,13 @@ def show_page(text: str, err: bool = False) -> None:
 def show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
                  file: Any = None, line: str | None = None) -> None:  # fmt: skip
     """A replacement of `warnings.showwarning` that escapes: warnings of libraries quote models."""
-    show_page(warnings.formatwarning(message, category, filename, lineno, line), err=True)
+    if not reporting().quiet:
+        show_page(warnings.formatwarning(message, category, filename, lineno, line), err=True)
 
 
 def show_json(report: Any) -> None:
-    """Print a report as JSON. Numbers that JSON lacks, such as inf, are strings."""
+    """Print a report as JSON, with the times of stages for --timings. Numbers that JSON lacks, such as inf, are
+    strings."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -56,6 +79,8 @@ def show_json(report: Any) -> None:
         return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
     fields = report if isinstance(report, dict) else dataclasses.asdict(report)
+    if reporting().timings:
+        fields = {**fields, "timings": reporting().times()}
     show_page(json.dumps(plain(fields), indent=1))
 
 
@@ -64,27 +89,11 @@ def note_shower() -> Callable[[str], None]:
     shown: set[str] = set()
 
     def show_note(note: str) -> None:
-        if note not in shown:
+        if note not in shown and not reporting().quiet:
             shown.add(note)
             show(f"note: {note}", err=True)
 
     return show_note
-
-
-@contextmanager
-def progress_on_terminal() -> Iterator[Callable[[str], None]]:
-    """A function that shows the current step on one line of the terminal; it does nothing if stderr is no terminal."""
-
-    def show_progress(text: str) -> None:
-        _echo(CLEAR_LINE + printable_lines([text]), err=True)
-
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    try:
-        yield show_progress
-    finally:
-        _echo(CLEAR_LINE, err=True)
 
 
 def triton_remark(folder: str) -> str:
@@ -154,7 +163,7 @@ def show_tuning(report: Any) -> None:
         options = ", ".join(f"{option} = {value}" for option, value in each.options.items()) or "as the rules choose"
         times = f"{1e6 * each.seconds:10.2f} us, {1e6 * each.seconds_by_rules:.2f} by rules"
         show(f"@{name}: {times}; {options} ({each.timed} timed, {each.failed} not compiled)")
-    show(f"wrote {report.output}; {report.label}, {report.device} ({report.architecture})")
+    inform(f"wrote {report.output}; {report.label}, {report.device} ({report.architecture})")
 
 
 def show_check(report: Any) -> None:
@@ -163,10 +172,10 @@ def show_check(report: Any) -> None:
         show(f"      the original model does not run: {report.without_original}")
     for stage in report.stages:
         for output in stage.outputs:
-            mark = "ok  " if output.passed else "FAIL"
+            mark = painted("ok  " if output.passed else "FAIL", sys.stdout)
             figures = f"relative error {output.error:.1e} (allowed {output.allowed:.1e})"
             since = f": still wrong since {output.since}" if output.since else ""
-            show(f"{mark}  {stage.stage:14} %{output.output}  {figures}{since}")
+            echo(f"{mark}  {printable(f'{stage.stage:14} %{output.output}  {figures}{since}')}\n", err=False)
         if stage.first_part:
             show(f"      first differs at: {stage.stage}, {stage.first_part}")
     for output in report.stages[0].outputs:
@@ -214,7 +223,7 @@ def show_diff(report: Any) -> None:
     small = {name: array for name, array in witness.inputs.items() if getattr(array, "size", 99) <= 8}
     for name, array in small.items():
         show(f"  {name} = {array.tolist()}")
-    show(f"  wrote {report.file}" if report.file else "  -o FILE.npz writes these inputs")
+    inform(f"  wrote {report.file}" if report.file else "  -o FILE.npz writes these inputs")
 
 
 def show_profile(report: Any, number: int) -> None:

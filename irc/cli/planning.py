@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -10,7 +10,7 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import JSON, common, pipeline_option, recording, writes
-from irc.cli.output import show, show_json, show_page
+from irc.cli.output import inform, show, show_json, show_page
 from irc.diagnostics import counted, fail
 
 EDITS = {
@@ -28,12 +28,9 @@ EDITS = {
 class PlanCommand(Command):
     """A command whose edits keep the order in which they are given."""
 
-    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        if not context.resilient_parsing:
-            given, _, order = self.make_parser(context).parse_args(args=list(arguments))
-            values = {name: iter(given.get(name, ())) for name in EDITS}
-            context.meta["edits"] = list(self.in_order(order, values))
-        return super().parse_args(context, arguments)
+    def note_order(self, context: click.Context, values: Mapping[str, Any], order: list[click.Parameter]) -> None:
+        texts = {name: iter(values.get(name, ())) for name in EDITS}
+        context.meta["edits"] = list(self.in_order(order, texts))
 
     @staticmethod
     def in_order(order: list[click.Parameter], values: dict[str, Iterator[str]]) -> Iterator[tuple[str, str]]:
@@ -98,7 +95,7 @@ def write_plan(names: list[str], _edits: Any, output: str | None, pipeline: str 
     elif output is None:
         show_page(report.plan.rstrip())
     else:
-        show(f"wrote {output}   {counted(report.kernels, 'kernel')}; {figures(report.cost)}")
+        inform(f"wrote {output}   {counted(report.kernels, 'kernel')}; {figures(report.cost)}")
         show(counted_at(report, report.cost))
 
 
@@ -117,7 +114,7 @@ def edit_plan(names: list[str], edits: list[tuple[str, str]], output: str | None
         for change in step.changes or ("it changes nothing",):
             show(f"  {change}")
         show(f"  {changed_figures(step.before, step.after)}")
-    show(f"wrote {report.output}; {counted_at(report, report.steps[-1].after)}")
+    inform(f"wrote {report.output}; {counted_at(report, report.steps[-1].after)}")
 
 
 def show_difference(names: list[str], _edits: Any, _output: Any, pipeline: str | None, as_json: bool,

@@ -9,7 +9,7 @@ import click
 from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import INPUT, JSON, MODEL, SEED, common, read_pipelines, writes
-from irc.cli.output import show, show_json
+from irc.cli.output import inform, show_json
 from irc.diagnostics import counted, fail
 
 
@@ -54,7 +54,7 @@ def view(model: str, pipelines: dict[str, str], as_json: bool, **options: Any) -
         return
     stages = sum(map(len, report.stages.values()))
     operations = counted(report.operations, "operation")
-    show(f"wrote {report.output}   {counted(stages, 'stage')}, {operations}, {format_bytes(report.bytes)}")
+    inform(f"wrote {report.output}   {counted(stages, 'stage')}, {operations}, {format_bytes(report.bytes)}")
 
 
 COMMANDS = (view,)

@@ -18,6 +18,7 @@ from irc.dtypes import DType, by_name
 from irc.files import temporary_folder
 from irc.ir import Function
 from irc.parser import parse
+from irc.stages import stage
 from irc.weights import Tensor
 
 LINK = "artefact"  # the name of the package in the process that runs it
@@ -25,8 +26,11 @@ LINK = "artefact"  # the name of the package in the process that runs it
 
 def is_artefact(source: Any) -> TypeGuard[str | Path]:
     """Whether a path is a folder that `irc compile --backend triton` has written."""
-    return isinstance(source, (str, Path)) and os.path.isdir(source) and bool(
-        find_backend("triton").is_artefact(Path(source)) and any(Path(source).iterdir()))
+    return (
+        isinstance(source, (str, Path))
+        and os.path.isdir(source)
+        and bool(find_backend("triton").is_artefact(Path(source)) and any(Path(source).iterdir()))
+    )
 
 
 def run_artefact(
@@ -53,8 +57,12 @@ def read_interface(folder: Path) -> tuple[Function, dict[str, DType]]:
         optional = {entry["name"] for entry in signature["inputs"] if "default" in entry}
         interface = parse(signature["interface"]).main
     except (KeyError, TypeError, ValueError):
-        raise fail("file.format", f"the manifest of {folder} has no interface",
-                   expected="an artefact of this version of irc", help="compile the model again") from None
+        raise fail(
+            "file.format",
+            f"the manifest of {folder} has no interface",
+            expected="an artefact of this version of irc",
+            help="compile the model again",
+        ) from None
     for argument in interface.arguments:
         if argument.name in optional:  # a placeholder: the artefact has the array
             interface.defaults[argument] = Tensor.of(np.zeros((), argument.dtype.numpy), argument.dtype)
@@ -70,7 +78,8 @@ def run_in_process(folder: Path, inputs: Mapping[str, Any], results: Mapping[str
     """
     require_triton("running Triton kernels")
     write_arrays(folder / "in.npz", inputs)
-    status, printed = ARTEFACTS.run(folder, ["--input", "in.npz", "--output", "out.npz"])
+    with stage("run of kernels"):
+        status, printed = ARTEFACTS.run(folder, ["--input", "in.npz", "--output", "out.npz"])
     if status:
         raise fail("backend.failed", "the compiled program failed", notes=_last_lines(printed))
     label = "interpreted" if "interpreted" in printed else "device"

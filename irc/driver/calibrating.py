@@ -21,7 +21,7 @@ from irc.driver.calibrated import KINDS, Node
 from irc.driver.running import as_backend_failed
 from irc.files import guarded, replacing
 from irc.kernel_costs import SCHEMA
-from irc.onnx_runtime import onnx_runtime
+from irc.onnx_runtime import onnx_runtime, start_session
 
 NODES = 9  # in the larger of two models
 LEAST_SECONDS = 1e-3  # of one timing; shorter runs are repeated
@@ -132,7 +132,7 @@ def runner(node: Node, count: int) -> Callable[[], Any]:
     # Only a chain is optimized, for its layout: of nodes that are alike one would be left.
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if node.chain else levels.ORT_DISABLE_ALL
     model = model_of(node, count).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = start_session(model, options)
     binding, generator = session.io_binding(), np.random.default_rng(0)
     for info in session.get_inputs():
         array = generator.random(info.shape, np.float32)

@@ -33,6 +33,7 @@ from irc.files import guarded, temporary_folder
 from irc.ir import Value
 from irc.module import Module
 from irc.numerics import IN_APPROXIMATION, IN_F64, allows, same_bits
+from irc.stages import stage
 
 Outcome = IrcError | tuple[list[Any], list[Any] | None]
 Verdict = Literal["equal by rules", "no difference found", "differs"]
@@ -109,7 +110,8 @@ def diff(
     pair = paired(sides[0].module, sides[1].module)
     fixed = tuple(pair.sizes.items())
     alone = all(side.is_interpreted for side in sides)
-    reason = equal_by_rules(pair, settings) if alone else None
+    with stage("search for rules"):
+        reason = equal_by_rules(pair, settings) if alone else None
     if reason is not None:
         return DiffReport("equal by rules", reason, sizes=fixed)
     search = _Search(pair, settings, (sides[0], sides[1]))
@@ -117,7 +119,8 @@ def diff(
     tried = 0
     for sizes_of_inputs, arrays in _candidates(pair, inputs, sizes, tries, finite or not alone, seed):
         tried += 1
-        witness = search.witness(arrays, sizes_of_inputs)
+        with stage("comparison", f"of input {tried}"):
+            witness = search.witness(arrays, sizes_of_inputs)
         if witness is not None:
             if output is not None:
                 write_arrays(output, witness.inputs)

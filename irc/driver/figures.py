@@ -25,6 +25,7 @@ from irc.driver.models import find_backend
 from irc.ir import Operation
 from irc.kernel import Bytes, count, kernel_of
 from irc.module import Module
+from irc.stages import stage
 
 # The device operations of a run by the operation that they belong to, and why they are not counted, if so.
 Counted = tuple[dict[Operation | None, list[Any]], str]
@@ -137,7 +138,8 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
 def by_operation(module: Module, sizes: Mapping[Symbol, int]) -> Counted:
     """The device operations of a run by the operation that they belong to, in program order, and why they are not
     counted, if so. Kernels that are not launched have an entry; copies of results belong to None."""
-    device_operations, not_counted = find_backend("triton").device_operations(module, sizes)
+    with stage("counting"):
+        device_operations, not_counted = find_backend("triton").device_operations(module, sizes)
     order = {operation: position for position, operation in enumerate(module.walk())}
     parts: dict[Operation | None, list[Any]] = {each: [] for each in kernel_operations(module)}
     for each in device_operations:

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,7 @@ from irc.pass_manager import Pass, PassContext
 from irc.products import Products
 from irc.remarks import Remarks
 from irc.sizes import check_names
+from irc.stages import results_are_read, stage
 from irc.types import TensorType, checked_size
 from irc.user_code import blaming, place_of_code
 from irc.user_files import (
@@ -242,12 +243,16 @@ def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool
 
     Raises `file.missing`, `file.format`, and the errors of the frontend or the parser.
     """
-    module = _read(source, fold_defaults, operations_of(map(load_user_module, loads)))
-    if fold_defaults:
-        module = with_constant_defaults(module)
-    if specialize:
-        module = specialized(module, specialize)
-    verify(module)
+    reading = nullcontext() if isinstance(source, Module) else stage("import", shortened(str(source), 100))
+    with reading as running:
+        module = _read(source, fold_defaults, operations_of(map(load_user_module, loads)))
+        if fold_defaults:
+            module = with_constant_defaults(module)
+        if specialize:
+            module = specialized(module, specialize)
+        verify(module)
+        if running is not None and results_are_read():
+            running.result = f"{sum(1 for _ in module.walk())} operations"
     return module
 
 
@@ -263,24 +268,29 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
                    expected="an irc module, or the path of a file",
                    help="irc.from_torch(program, example_inputs) imports a PyTorch program"
                    if is_torch(source) or callable(source) else None)  # fmt: skip
-    text = str(source)
+    text, expected = str(source), "an .onnx, .pt2 or .irc file, FILE.py:NAME, or -"
     if text == "-":
         from irc.parser import parse
 
+        if sys.stdin is None:
+            raise fail("file.missing", "the standard input is closed", expected=expected)
         return parse(decoded(sys.stdin.buffer.read(), "standard input"), None, READERS, operations)
     if is_reference(text):
         return module_of(program_of(text), text)
     path = Path(text)
     suffix = path.suffix.lower()
-    expected = "an .onnx, .pt2 or .irc file, FILE.py:NAME, or -"
     if suffix == ".py":
         raise fail("usage.model", f"{text} is a Python file without the name of a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that returns one")  # fmt: skip
     if suffix not in SUFFIXES:
         other_format = recognized_file(path)
         is_other = "" if other_format is None else f", but {other_format.name}"
-        raise fail("usage.model", f"this is not a model that irc reads{is_other}: {shortened(text)}", expected=expected,
-                   help=other_format and other_format.help)
+        raise fail(
+            "usage.model",
+            f"this is not a model that irc reads{is_other}: {shortened(text)}",
+            expected=expected,
+            help=other_format and other_format.help,
+        )
     if not os.path.isfile(path):  # unlike Path.is_file, false for names that are too long
         raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected)
     if suffix == ".pt2":
@@ -305,9 +315,13 @@ def program_of(reference: str) -> Any:
     named_object = load_user_object(reference)
     if callable(named_object) and not is_torch(named_object) and needs_arguments(named_object):
         function = getattr(named_object, "function", named_object)  # of a policy or planner
-        raise fail("file.format", f"{reference} takes arguments", at=place_of_code(function),
-                   expected="a module, or a function without parameters",
-                   help='a policy or planner is an option of fuse: -p "default{fuse.policy=FILE.py:NAME}"')
+        raise fail(
+            "file.format",
+            f"{reference} takes arguments",
+            at=place_of_code(function),
+            expected="a module, or a function without parameters",
+            help='a policy or planner is an option of fuse: -p "default{fuse.policy=FILE.py:NAME}"',
+        )
     with blaming("load.raised", f"{reference} raised an exception", named_object):
         # A PyTorch module is callable, too, but needs inputs.
         program = named_object() if callable(named_object) and not is_torch(named_object) else named_object

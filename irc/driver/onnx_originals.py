@@ -15,7 +15,8 @@ from irc.driver.original import Original
 from irc.driver.running import as_backend_failed
 from irc.dtypes import DType
 from irc.module import Module
-from irc.onnx_runtime import onnx_runtime
+from irc.onnx_runtime import onnx_runtime, start_session
+from irc.stages import stage
 
 NARROW = ("bfloat16", "float8", "float6", "float4", "int4", "int2")  # ONNX element types that NumPy lacks
 
@@ -79,13 +80,13 @@ class OnnxOriginal(Original):
         # Paths of external data are relative to this folder.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.folder))
         with as_backend_failed():
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                                   providers=["CPUExecutionProvider"])  # fmt: skip
+            session = start_session(model.SerializeToString(), options)
             taken = {value.name for value in (*session.get_inputs(), *session.get_overridable_initializers())}
             feeds = {name: array if isinstance(array, (list, dict)) else np.asarray(array)
                      for name, array in self.inputs.items() if name in taken}  # fmt: skip
             names = [value.name for value in session.get_outputs() if not any(map(value.type.count, NARROW))]
-            return dict(zip(names, session.run(names, feeds), strict=True))
+            with stage("run in ONNX Runtime"):
+                return dict(zip(names, session.run(names, feeds), strict=True))
 
     @cached_property
     def arrays(self) -> Arrays:

@@ -28,6 +28,7 @@ from irc.driver.view_graph import prefix_of
 from irc.files import check_file, guarded, replacing, temporary_folder
 from irc.ir import Operation
 from irc.module import Module
+from irc.stages import stage, step
 
 SUFFIX = "_kernel_time"  # of the names of a profile's events: the node's name stands before it
 
@@ -223,8 +224,10 @@ def in_onnx_runtime(module: Module, inputs: Mapping[str, Any], rounds: int, warm
         program = OnnxProgram(module, settings.target_of("onnx"), profile=folder, threads=threads)
         if not module.main.returned:
             return [Run(0.0, {})], {}
-        for _ in range(warmup + rounds):
-            program(inputs)
+        with stage("profile"):
+            for number in range(warmup + rounds):
+                step(f"run {number + 1} of {warmup + rounds}")
+                program(inputs)
         events = json.loads(Path(program.session.end_profiling()).read_text("utf-8"))
         return runs_of(events)[warmup:], nodes_of(folder)
 
@@ -286,9 +289,10 @@ def on_device(module: Module, inputs: Mapping[str, Any], rounds: int, warmup: in
     for _ in range(warmup + 1):
         call()
     runs: list[Run] = []
-    for _ in range(rounds + 1):
+    for number in range(rounds + 1):
         torch.cuda.synchronize()
-        with torch_profile(activities=[ProfilerActivity.CUDA]) as recorded:
+        activities = [ProfilerActivity.CUDA]
+        with stage("profile", f"run {number} of {rounds}"), torch_profile(activities=activities) as recorded:
             call()
             torch.cuda.synchronize()
         times = {event.key: event.self_device_time_total for event in recorded.key_averages()}

@@ -34,6 +34,7 @@ from irc.pass_manager import PassManager
 from irc.pattern import Wildcard
 from irc.rewrite import PatternRule, Rule, RuleStatistics, apply_rules, erase_dead
 from irc.simplify import SimplifyRule
+from irc.stages import stage
 from irc.types import TensorType
 from irc.user_files import load_user_module
 
@@ -44,7 +45,6 @@ FLOATS = (dtypes.F16, dtypes.BF16, dtypes.F32, dtypes.F64)
 EXTENTS = (1, 2, 3, 5, 7, 8)
 SHOWN = 24  # the largest number of elements of an input that a counterexample prints
 FAILURES = 20  # collected; the smallest is shown
-
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,11 @@ def check_rules(path: str | Path, models: Mapping[str, Module] | None = None, *,
     ]
     if not rules:
         raise fail("usage.value", f"{path} defines no rule", help="declare one with @rewrite(numerics=...)")
-    return CheckReport([check_rule(rule, models or {}, seed=seed, numerics=numerics) for rule in rules], seed)
+    reports = []
+    for rule in rules:
+        with stage("rule", rule.name):
+            reports.append(check_rule(rule, models or {}, seed=seed, numerics=numerics))
+    return CheckReport(reports, seed)
 
 
 def check_rule(rule: Rule, models: Mapping[str, Module] | None = None, *, seed: int = 0,

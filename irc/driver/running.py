@@ -20,8 +20,9 @@ from irc.driver.size_assertions import SizeAssertions
 from irc.files import temporary_folder
 from irc.ir import Value
 from irc.module import Module
-from irc.onnx_runtime import onnx_runtime
+from irc.onnx_runtime import onnx_runtime, start_session
 from irc.ops.extern import runtime_errors
+from irc.stages import stage
 
 OPTIMIZED = "optimized.onnx"  # the model as ONNX Runtime optimizes it, in the folder of a profile
 
@@ -120,7 +121,7 @@ class OnnxProgram:
         carried = {name: given[x.name] if is_opaque(x) else
                    np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False)
                    for name, x in zip(self.names, self.main.arguments, strict=True) if x.name in given}  # fmt: skip
-        with as_backend_failed():
+        with as_backend_failed(), stage("run in ONNX Runtime"):
             results = self.session.run(None, carried)
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
         return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
@@ -149,7 +150,7 @@ def session_of(save: Callable[[Path], object], *, optimized: bool = True, advise
         path = temporary / "model.onnx"
         save(path)
         with as_backend_failed():
-            return onnxruntime.InferenceSession(str(path), options, providers=providers_for(advised))
+            return start_session(str(path), options, providers_for(advised))
 
 
 def is_opaque(value: Value) -> bool:

@@ -21,7 +21,7 @@ from irc.files import MappedFile, open_file, open_inside, replacing
 from irc.kernel_costs import CostTable, find_costs
 from irc.library_calls import product_flops
 from irc.module import Module
-from irc.onnx_runtime import onnx_runtime
+from irc.onnx_runtime import onnx_runtime, start_session
 from irc.sizes import representative_sizes
 
 SCHEMA = "irc.session/1"
@@ -144,8 +144,13 @@ def _read(path: Path) -> tuple[SessionAdvice, str]:
             raise ValueError("`sha256`, the digest of the model's file, is missing or no text")
         return SessionAdvice(**{**stated, "providers": tuple(stated.get("providers", PROVIDERS))}), digest
     except (ValueError, RecursionError) as error:
-        raise fail("file.format", str(error), at=Location(file=str(path)), expected="a file of --session-advice",
-                   help="write it again with irc compile --session-advice, or remove it") from None
+        raise fail(
+            "file.format",
+            str(error),
+            at=Location(file=str(path)),
+            expected="a file of --session-advice",
+            help="write it again with irc compile --session-advice, or remove it",
+        ) from None
 
 
 def check_threads(threads: int) -> None:
@@ -237,7 +242,7 @@ def original_call(path: Path, given: Mapping[str, Any], threads: int, *, advised
 
 def session_at(path: Path) -> Any:
     """A session of ONNX Runtime on the CPU for a model that irc has written."""
-    return onnx_runtime().InferenceSession(str(path), session_options(), providers=list(PROVIDERS))
+    return start_session(str(path), session_options())
 
 
 def confined_session(folder: Path, name: str) -> Any:
@@ -260,4 +265,4 @@ def _session(model: str | bytes, options: Any, providers: Sequence[str], externa
     contents = [data.tobytes() for data in external.values()]
     if contents:
         options.add_external_initializers_from_files_in_memory(list(external), contents, list(map(len, contents)))
-    return onnx_runtime().InferenceSession(model, options, providers=list(providers))
+    return start_session(model, options, providers)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from irc.stages import stage, step
+
 Call = Callable[[], Any]
 Clock = Callable[[], float]
 
@@ -19,24 +21,26 @@ def timed_in_turn(calls: Mapping[str, Call], rounds: int, *, clock: Clock = time
     Calls shorter than `least` seconds are repeated, and each is called once untimed before it is timed: others have
     filled the caches. Rounds end at `deadline` of time.monotonic, but not before the second.
     """
-    repeats = {}
-    for name, call in calls.items():
-        start = clock()
-        call()
-        repeats[name] = max(1, math.ceil(least / max(clock() - start, 1e-7)))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
-    for number in range(rounds):
-        if number >= 2 and time.monotonic() > deadline:
-            break
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            call = calls[name]
-            call()
+    with stage("timing"):
+        repeats = {}
+        for name, call in calls.items():
             start = clock()
-            for _ in range(repeats[name]):
+            call()
+            repeats[name] = max(1, math.ceil(least / max(clock() - start, 1e-7)))
+        names = list(calls)
+        for number in range(rounds):
+            if number >= 2 and time.monotonic() > deadline:
+                break
+            step(f"round {number + 1} of {rounds}")
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                call = calls[name]
                 call()
-            seconds[name].append((clock() - start) / repeats[name])
+                start = clock()
+                for _ in range(repeats[name]):
+                    call()
+                seconds[name].append((clock() - start) / repeats[name])
     return seconds
 
 

@@ -27,6 +27,7 @@ from irc.frontends.torch.parameters import example_inputs
 from irc.frontends.torch.signatures import given_results
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.module import Module
+from irc.stages import stage
 from irc.verifier import verify
 
 
@@ -94,7 +95,7 @@ class TorchOriginal(Original):
             else:
                 arguments.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else held[spec.target])
         recorder = Recorder(self.functional.graph_module)
-        with torch.no_grad(), quiet(), as_backend_failed():
+        with stage("run in PyTorch"), torch.no_grad(), quiet(), as_backend_failed():
             recorder.run(*arguments)
         return recorder.values
 
@@ -151,8 +152,11 @@ def as_backend_failed() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise fail("backend.failed", f"PyTorch fails in the program: {type(error).__name__}",
-                   notes=[line for line in str(error).splitlines() if line.strip()][:6]) from error
+        raise fail(
+            "backend.failed",
+            f"PyTorch fails in the program: {type(error).__name__}",
+            notes=[line for line in str(error).splitlines() if line.strip()][:6],
+        ) from error
 
 
 def as_array(value: Any) -> Any:

@@ -25,6 +25,7 @@ from irc.kernel import LegalityFailure, kernel_of, members_of
 from irc.module import Module
 from irc.plan_file import structural_hash
 from irc.schedule_options import LARGEST_BLOCK, MOST_WARPS, ScheduleOptions
+from irc.stages import stage
 
 FILE = "tuning.json"
 SCHEMA = "irc.tuning/1"
@@ -93,9 +94,15 @@ def tune(
     kernels = {name: times.best(name) for name in times.seconds}
     hashes = {entry["name"]: entry["hash"] for entry in times.entries.values()}
     known = known_kernels(place / FILE, device, architecture)
-    write_tuning(place / FILE, device, architecture,
-                 {hashes[name]: entry_of(name, each, times.entries[name]["schedule"], known.get(hashes[name], {}))
-                  for name, each in kernels.items()})
+    write_tuning(
+        place / FILE,
+        device,
+        architecture,
+        {
+            hashes[name]: entry_of(name, each, times.entries[name]["schedule"], known.get(hashes[name], {}))
+            for name, each in kernels.items()
+        },
+    )
     sizes = {name: list(getattr(array, "shape", ())) for name, array in given.items()}
     return TuningReport(device, architecture, kernels, str(place / FILE), sizes)
 
@@ -179,7 +186,8 @@ class Times:
             if start is None:
                 return {}
             try:
-                times[candidate] = self.timer(partial(start, *arguments, **launch_options), options)
+                with stage("timing", f"@{name}, schedule {len(times) + 1}"):
+                    times[candidate] = self.timer(partial(start, *arguments, **launch_options), options)
             except TritonError:  # more shared memory or registers than the device has
                 if not candidate:
                     raise

@@ -13,7 +13,7 @@ from irc.dtypes import DType
 from irc.execution import Execution
 from irc.interfaces import Trait
 from irc.ir import Operation, Value
-from irc.onnx_runtime import onnx_runtime
+from irc.onnx_runtime import onnx_runtime, start_session
 from irc.op import AnythingType, OperationDefinition
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -51,8 +51,11 @@ def _extern(
     places = range(len(declared)) if outputs is None else outputs
     if len(places) != len(declared) or list(places) != sorted(set(places)) or not all(
             0 <= place < MOST_OUTPUTS for place in places):  # fmt: skip
-        raise fail("type.attribute", f"outputs {list(places)} of {domain or 'ai.onnx'}.{op_type}",
-                   expected=f"{len(declared)} positions in order, those of the results")
+        raise fail(
+            "type.attribute",
+            f"outputs {list(places)} of {domain or 'ai.onnx'}.{op_type}",
+            expected=f"{len(declared)} positions in order, those of the results",
+        )
     return tuple(declared)
 
 
@@ -130,8 +133,19 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a model that it rejects or that fails: errors of its own, and Python's where a
     result has more axes or elements than an array of NumPy can have."""
     state = onnx_runtime().capi.onnxruntime_pybind11_state
-    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented,
-            state.RuntimeException, state.NoSuchFile, ValueError, OverflowError, MemoryError, RuntimeError)
+    return (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+        state.NoSuchFile,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        RuntimeError,
+    )
 
 
 def boxed(value: Any) -> Any:
@@ -191,8 +205,11 @@ def check_attributes(attributes: Mapping[str, Any]) -> None:
         fits = len(kinds) <= 1 and (kinds <= {str, float} or (kinds == {Tensor} and not isinstance(value, tuple)))
         if not name or not (fits or (kinds <= {int, bool} and all(-(2**63) <= part < 2**63 for part in parts))):
             operator = f"{attributes['domain'] or 'ai.onnx'}.{attributes['op_type']}"
-            raise fail("type.attribute", f"attribute {name!r} of {operator}: {value!s:.80}",
-                       expected="an integer of 64 bits, a float, a string, a list of these, or a tensor")
+            raise fail(
+                "type.attribute",
+                f"attribute {name!r} of {operator}: {value!s:.80}",
+                expected="an integer of 64 bits, a float, a string, a list of these, or a tensor",
+            )
 
 
 def one_node_model(attributes: Mapping[str, Any], types: Sequence[DType | None], outputs: Sequence[DType]) -> bytes:
@@ -248,4 +265,4 @@ def _make_session(model: bytes) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong comes back as an error
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return start_session(model, options)
