@@ -20,9 +20,10 @@ from irc.diagnostics import Exit
 @click.command(cls=Command, short_help="Compare pipelines on MODELS by launches, bytes, flops.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.files)
 @click.option("-p", "--pipeline", "pipelines", multiple=True, metavar="NAME=PASSES", required=True,
+              shell_complete=completion.named_pipelines,
               callback=lambda context, parameter, values: read_pipelines(values),
               help="A pipeline and its name in the table. Plans are compared with the first one's.")  # fmt: skip
-@click.option("--base", default="eager", show_default=True, metavar="NAME",
+@click.option("--base", default="eager", show_default=True, metavar="NAME", shell_complete=completion.bases,
               help="The pipeline that geometric means are relative to: eager, none, or one of -p.")  # fmt: skip
 @click.option("--error/--no-error", "with_error", default=True, show_default=True,
               help="Compute the models, and their errors against f64.")  # fmt: skip

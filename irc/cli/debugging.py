@@ -30,7 +30,8 @@ from irc.diagnostics import Exit, counted, fail
               help="Compare each operation with the original model's value, on the same operands.")  # fmt: skip
 @click.option("--blame", is_flag=True,
               help="Judge each operation, pass and kernel alone, on operands of a reference run.")  # fmt: skip
-@click.option("--why-tolerance", multiple=True, metavar="%VALUE", help="Print how the tolerance of a value is derived.")
+@click.option("--why-tolerance", multiple=True, metavar="%VALUE", shell_complete=completion.values,
+              help="Print how the tolerance of a value is derived.")
 @SEED
 @JSON
 @common
@@ -103,8 +104,10 @@ def diff(first: str, second: str, inputs: str | None, as_json: bool, **options: 
 
 @click.command(cls=Command, short_help="Write the operations between two values as a program.")
 @MODEL
-@click.option("--from", "start", multiple=True, metavar="%VALUE", help="A first value.  [default: the inputs]")
-@click.option("--to", "stop", multiple=True, metavar="%VALUE", help="A last value; at least one is required.")
+@click.option("--from", "start", multiple=True, metavar="%VALUE", shell_complete=completion.values,
+              help="A first value.  [default: the inputs]")
+@click.option("--to", "stop", multiple=True, metavar="%VALUE", shell_complete=completion.values,
+              help="A last value; at least one is required.")
 @click.option("-o", "--output", metavar="FILE.irc", default="extract.irc", show_default=True,
               shell_complete=completion.files, help="The file to write, with an .npz file beside it.")  # fmt: skip
 @INPUT
@@ -140,7 +143,7 @@ def extract(
 @MODEL
 @click.option("-o", "--output", metavar="DIR", default="reduced", show_default=True,
               shell_complete=completion.folders, help="The folder to write.")  # fmt: skip
-@click.option("--keep", multiple=True, metavar="PROPERTY",
+@click.option("--keep", multiple=True, metavar="PROPERTY", shell_complete=completion.properties,
               help="Keep a property rather than the failure of a check, such as launches>=3.")  # fmt: skip
 @INPUT
 @click.option("--backend", type=BACKEND, help="Also check what the compiled program computes.")

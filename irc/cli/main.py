@@ -228,7 +228,8 @@ def compile(model: str, as_json: bool, **options: Any) -> None:
               shell_complete=completion.pass_names)  # fmt: skip
 @pipeline_option("The pipeline that --after refers to; without --after, run it whole.  [default: default]")
 @click.option("--summary", is_flag=True, help="Print a line for each kernel, library call and host operation.")
-@click.option("--around", metavar="%VALUE", help="Print only operations near this value.")
+@click.option("--around", metavar="%VALUE", shell_complete=completion.values,
+              help="Print only operations near this value.")
 @click.option("-n", "--distance", default=4, show_default=True, help="With --around: how many uses away.")
 @STAGE_OUTPUT
 @common
@@ -323,7 +324,7 @@ def run(model: str, inputs: str | None, output: str | None, **options: Any) -> N
 
 @cli.command(short_help="Explain an error code, a value, or why two did not fuse.")
 @click.argument("names", nargs=-1, required=True, metavar="CODE | MODEL %VALUE [%VALUE] | MODEL @KERNEL",
-                shell_complete=completion.files)  # fmt: skip
+                shell_complete=completion.explained)  # fmt: skip
 @click.option("--nest", is_flag=True, help="Of a kernel: print its tile axes and its loop nest.")
 @click.option("--remarks", is_flag=True, help="Print every decision of fusion, or those on the values, in order.")
 @click.option("--apply", metavar="PLAN.json", shell_complete=completion.files,
@@ -438,7 +439,10 @@ def doc(name: str, load: tuple[str, ...]) -> None:
 @cli.command("completion", only_prints=True, short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(completion.SHELLS))
 def print_completion(shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, files, and names of passes, targets and pages.
+    """Print the script that makes SHELL complete commands, options, files and names.
+
+    Names are those of passes with their options, targets, pages, functions in FILE.py:, and, of an .irc or .onnx file
+    on the line, of its values, kernels and symbols. No program is run for that.
 
     Evaluate it in the start-up file of the shell, as the examples show. Bash 4.4 or later is needed.
     """

@@ -20,7 +20,7 @@ OPTIONS = (
     click.option("--tune", is_flag=True,
                  help="ONNX only: time the model with and without rewrites, take the fastest."),
     click.option("--tune-seconds", type=float, metavar="SECONDS", help="How long to time.  [default: 60]"),
-    click.option("--quantize", metavar="weights=int8|int4",
+    click.option("--quantize", metavar="weights=int8|int4", shell_complete=completion.quantizations,
                  help="ONNX only: store weights of products in fewer bits, and state the error."),
     click.option("--calibration", multiple=True, metavar="IN.npz", shell_complete=completion.files,
                  help="Inputs for --quantize and --tune, as of irc run.  [default: random]"),
@@ -83,7 +83,7 @@ def show_quantized(quantized: Any) -> None:
 @click.command(cls=Command, short_help="Time ONNX Runtime's kernels on this machine.")
 @click.option("-o", "--output", required=True, metavar="FILE.json", shell_complete=completion.files,
               help="The cost table to write.")  # fmt: skip
-@click.option("--kind", "kinds", multiple=True, metavar="NAME",
+@click.option("--kind", "kinds", multiple=True, metavar="NAME", shell_complete=completion.kernel_kinds,
               help="Measure this kind of kernel, such as Gemm, and leave others at the default's times.")  # fmt: skip
 @JSON
 def calibrate(output: str, kinds: tuple[str, ...], as_json: bool) -> None:

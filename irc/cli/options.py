@@ -101,13 +101,14 @@ STAGE_OUTPUT = click.option("-o", "--output", metavar="FILE", shell_complete=com
                             "Runtime, with a function for each kernel.")  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 
-DIM = common_option("--dim", multiple=True, callback=read_sizes, metavar="B=1",
+DIM = common_option("--dim", multiple=True, callback=read_sizes, metavar="B=1", shell_complete=completion.sizes,
                     help="A size for a symbolic dim, for runs and figures; the program stays dynamic.")  # fmt: skip
 DIM_SWEEP = common_option("--dim", multiple=True, callback=read_sweeps, metavar="B=1|S=128:4096:*2",
+                          shell_complete=completion.sizes,
                           help="Sizes for a symbolic dim: one, several (S=1,17), or a range with a step to add "
                                "(S=64:256:64) or to multiply with (S=128:4096:*2).")  # fmt: skip
 COMMON = (
-    common_option("--specialize", multiple=True, callback=read_sizes, metavar="B=1",
+    common_option("--specialize", multiple=True, callback=read_sizes, metavar="B=1", shell_complete=completion.sizes,
                   help="Replace a symbolic dim of the program by this integer."),
     common_option("--fold-defaults", is_flag=True, help="Replace inputs that have a default by constants."),
     common_option("--opset", type=int, metavar="N",

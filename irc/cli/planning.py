@@ -41,13 +41,14 @@ class PlanCommand(Command):
 
 def edit_options(function: Any) -> Any:
     for name, (form, help) in reversed(EDITS.items()):
-        function = click.option(f"--{name}", multiple=True, metavar=form, help=f"With edit: {help}")(function)
+        function = click.option(f"--{name}", multiple=True, metavar=form, help=f"With edit: {help}",
+                                shell_complete=completion.plan_entries)(function)  # fmt: skip
     return function
 
 
 @click.command(cls=PlanCommand, short_help="Write, edit or compare fusion plans.")
 @click.argument("names", nargs=-1, required=True, metavar="MODEL | edit PLAN [MODEL] | diff PLAN PLAN [MODEL]",
-                shell_complete=completion.files)  # fmt: skip
+                shell_complete=completion.plan_names)  # fmt: skip
 @click.option("-o", "--output", metavar="PLAN.json", shell_complete=completion.files,
               help="The file to write.  [default: standard output; with edit, the plan that is edited]")  # fmt: skip
 @edit_options
