@@ -203,6 +203,15 @@ def check_file(path: Path) -> None:
                    at=Location(file=str(path)))  # fmt: skip
 
 
+def check_folder(path: Path) -> None:
+    """`check_output` for a folder that is to be filled, whose parents are made: raise `file.unreadable` where nothing
+    can be written there, before the work is done."""
+    check_output(path)
+    above = next((each for each in path.absolute().parents if each.exists()), None)
+    if above is not None and not os.access(above, os.W_OK):
+        raise fail("file.unreadable", f"nothing can be written to {above}", at=Location(file=str(path)))
+
+
 @contextmanager
 def _reporting_writes(place: Path | None = None) -> Iterator[None]:
     """Turn what the system says of writing to a place, by default the one that it names, into `file.unreadable`."""

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from irc import dims, order
-from irc.diagnostics import UNKNOWN, Location, fail
+from irc.diagnostics import UNKNOWN, Location, did_you_mean, fail
 from irc.dims import Derived, Dim, Symbol
 from irc.index_map import Coordinates, Point
 from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait, Window
@@ -498,7 +498,8 @@ class Function:
     def find(self, name: str) -> Value:
         """The value called `name` (without the percent sign); raises `text.undefined_name`."""
         if name not in self._names:
-            raise fail("text.undefined_name", f"@{self.name} has no value %{name}")
+            similar = did_you_mean(f"%{name}", (f"%{known}" for known in self._names))
+            raise fail("text.undefined_name", f"@{self.name} has no value %{name}", help=similar)
         return self._names[name]
 
     def value_names(self) -> list[str]:

@@ -307,6 +307,8 @@ def read_plan_file(content: bytes, path: str) -> PlanFile:
         at = Location(path, error.lineno, error.colno)
         is_comment = error.doc[error.pos : error.pos + 2] in ("//", "/*") or error.doc[error.pos : error.pos + 1] == "#"
         raise _misread(error.msg, at, "JSON has no comments: use the key `comment`" if is_comment else None) from None
+    except UnicodeDecodeError:
+        raise _misread("it is no text in UTF-8", Location(path)) from None
     except (ValueError, RecursionError) as error:
         raise _misread(str(error), Location(path)) from None
     if not isinstance(whole, dict) or not isinstance(whole.get("groups"), list):

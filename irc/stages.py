@@ -1,7 +1,8 @@
 """Stages: what a command does for which its user may wait, such as an import, a pass, or a run.
 
-Code names what it does, `with stage("emission"):`, and who wants to know observes it (`Stages.observed`). Where nobody
-does, a stage costs a look at a variable. Stages may be inside others; their seconds count once.
+Code names what it does, `with stage("emission"):`, and a command observes the stages that it reports
+(`Stages.observed`). Where they are not observed, a stage costs a look at a variable. Stages may be inside others; their
+seconds count once.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Stages:
         self.ended = ended
         self.running: list[Stage] = []
         self.totals: dict[str, Total] = {}
-        self.step = ""  # what those who wait are told beside the running stage
+        self.step = ""  # shown beside the running stage
         self._start = self._last = time.perf_counter()
 
     @property
@@ -105,7 +106,7 @@ def stage(name: str, detail: str = "") -> Iterator[Stage]:
 
 
 def results_are_read() -> bool:
-    """Whether anybody reads the `result` of stages, so that it is worth computing."""
+    """Whether the `result` of stages is read, so that it is worth computing."""
     stages = _observer.get()
     return stages is not None and stages.ended is not None
 

@@ -74,9 +74,9 @@ def test_seconds_of_stages_count_once() -> None:
     assert {name: each.runs for name, each in observed.totals.items()} == {"inner": 2, "outer": 1}
     assert observed.totals["inner"].seconds >= 0.05 > observed.totals["outer"].seconds
     assert sum(each.seconds for each in observed.totals.values()) <= observed.seconds
-    with stages.stage("nobody observes"):
+    with stages.stage("not observed"):
         assert not stages.results_are_read()
-    assert "nobody observes" not in observed.totals
+    assert "not observed" not in observed.totals
 
 
 def test_a_stage_that_fails_ends() -> None:

@@ -112,3 +112,68 @@ def test_arrays_may_be_called_anything(folder: Path) -> None:
     fine(irc_here("run", "odd.irc", "--output", "out.npz", folder=folder))
     with np.load(folder / "out.npz") as arrays:
         assert arrays.files == ["a/b:0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message", "help"),
+    [
+        (("print", "a_folder"), "usage.model", "a_folder is a folder", "irc explain usage.model"),
+        (("print", "artefact"), "usage.model", "artefact is a folder",
+         "irc run runs a folder that irc compile has written"),
+        (("print", "modle.onnx"), "file.missing", "there is no file modle.onnx", "did you mean model.onnx?"),
+        (("print", "model.onx"), "usage.model", "this is not a model that irc reads: model.onx",
+         "did you mean model.onnx?"),
+        (("print", "https://a.example/m.onnx"), "file.missing", "there is no file https://a.example/m.onnx",
+         "irc reads files: download the model first"),
+        (("print", "model.onnx", "--after", "fuze"), "pass.unknown", "the pipeline has no stage `fuze`",
+         "did you mean fuse?"),
+        (("print", "model.onnx", "--around", "%prodct"), "text.undefined_name", "@main has no value %prodct",
+         "did you mean %product?"),
+        (("explain", "F99"), "usage.unknown_code", "there is no rule F99", "irc doc rules lists them"),
+        (("experiment", "model.onnx", "-p", "a=fuze"), "pass.unknown", "there is no pass `fuze`", "did you mean fuse?"),
+        (("experiment", "model.onnx", "-p", "a=dce", "--cache", "model.onnx"), "file.exists", "model.onnx is no folder",
+         "irc explain file.exists"),
+        (("plan", "edt", "plan.json"), "usage.arguments", "plan takes one MODEL, not 2 names", "did you mean edit?"),
+        (("plan", "edit", "model.onnx", "--split", "y"), "plan.format",
+         "this is no plan file: it is no text in UTF-8", "irc plan MODEL -o FILE writes one"),
+        (("compile", "model.onnx", "--target", "sm_90"), "usage.backend", "the backend onnx has no target `sm_90`",
+         "sm_90 is a target of --backend triton"),
+        (("compile", "model.onnx", "-p", ""), "pass.syntax", "the pipeline is empty",
+         "leave out -p for the default pipeline; irc doc passes lists the passes"),
+        (("print", "model.onnx", "--allow-folder", "missing"), "file.missing", "there is no folder missing",
+         "--allow-folder takes a folder that exists"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_with_what_helps(
+    folder: Path, arguments: tuple[str, ...], code: str, message: str, help: str
+) -> None:
+    (folder / "a_folder").mkdir()
+    (folder / "artefact").mkdir()
+    (folder / "artefact" / "manifest.json").write_text("{}")
+    if "edit" in arguments:
+        (folder / "model.onnx").write_bytes(b"\xff")
+    result = irc_here(*arguments, folder=folder)
+    assert result.code in (2, 3) and result.out == ""
+    lines = result.err.splitlines()
+    assert lines[0] == f"error[{code}]: {message}" and lines[-1] == f"  help: {help}"
+
+
+def test_what_may_not_be_read_or_written_is_said_before_the_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who runs the tests may be allowed everything, so that the answers of the system are made here."""
+    (folder / "locked.npz").write_bytes(b"")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("zipfile.ZipFile", refuse)
+        result = irc_here("run", "small.irc", "--input", "locked.npz", folder=folder)
+    assert result.code == 3 and result.err.startswith("error[file.unreadable]: Permission denied\n  --> locked.npz\n")
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    monkeypatch.setattr("irc.driver.models.load", refuse)  # no model is read
+    for arguments in (("compile", "small.irc", "--backend", "triton", "-o", "new/out"),
+                      ("reduce", "small.irc", "-o", "new"), ("calibrate", "-o", "costs.json")):  # fmt: skip
+        result = irc_here(*arguments, folder=folder)
+        assert result.code == 3 and result.err.startswith("error[file.unreadable]: nothing can be written to "), result

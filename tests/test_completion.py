@@ -99,8 +99,8 @@ def answered(folder: Path, line: str, **environment: str) -> list[str]:
     ],
 )
 def test_completions(folder: Path, line: str, included: list[str]) -> None:
-    found = answered(folder, line)
-    assert set(included) <= set(found), found
+    completions = answered(folder, line)
+    assert set(included) <= set(completions), completions
 
 
 def test_options_that_take_a_text_complete_it(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import csv
 import importlib.util
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,19 +136,12 @@ def test_models_are_read_once(tmp_path: Path) -> None:
     assert all(each["error"] < 1e-5 for each in case["measured"].values())
 
 
-def test_progress_is_shown_on_a_terminal(tmp_path: Path) -> None:
-    import os
-    import pty
-
-    main, other = pty.openpty()
-    command = [str(Path(sys.executable).with_name("irc")), "experiment", SCORES, "-p", "base=default"]
-    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=other, check=True)
-    os.close(other)
-    shown = os.read(main, 10_000).decode()
-    os.close(main)
-    assert f"reading {SCORES}" in shown and f"{SCORES}: base" in shown and f"{SCORES}: eager" in shown
-    assert shown.endswith("\r\x1b[K") and b"\x1b" not in done.stdout
+def test_steps_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal; tests/test_cli_reporting.py has how."""
+    steps: list[str] = []
+    monkeypatch.setattr("irc.cli.reporting.Reporting.show_progress", lambda _, text: steps.append(text))
     assert irc_here("experiment", SCORES, "-p", "base=default", folder=tmp_path).err == ""
+    assert steps == [f"reading {SCORES}", f"{SCORES}: base", f"{SCORES}: eager"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def script(command: click.Command, shell: str) -> str:
 
 
 def answer(command: click.Command) -> int:
-    """Print what a shell asks for in the environment; returns the exit status.
+    """Print the completions that a shell requests in the environment; returns the exit status.
 
     Whatever goes wrong, the line that is being typed stays as it is: there are no completions then.
     """
@@ -148,8 +148,8 @@ def folders(_context: Any, _parameter: Any, incomplete: str) -> list[CompletionI
 def names_or_files(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    found = [CompletionItem(name) for name in matching(names, incomplete)]
-    return found or files(None, None, incomplete)
+    completions = [CompletionItem(name) for name in matching(names, incomplete)]
+    return completions or files(None, None, incomplete)
 
 
 # -- the model on the line -------------------------------------------------------------------------------------
@@ -169,8 +169,8 @@ def stated(context: click.Context, *names: str) -> list[str]:
     if words and words[-1].startswith("-"):
         del words[-1]
     values, _, _ = context.command.make_parser(context).parse_args(words)
-    found = (values.get(name) for name in names)
-    several = (value if isinstance(value, list | tuple) else [value] for value in found)
+    completions = (values.get(name) for name in names)
+    several = (value if isinstance(value, list | tuple) else [value] for value in completions)
     return [text for value in several for text in value if isinstance(text, str)]  # click has a mark for no value
 
 
@@ -212,15 +212,15 @@ def explained(context: click.Context, parameter: Any, incomplete: str) -> list[C
         # Rules are slow to import.
         names = legality_rules() if re.fullmatch("F[0-9]*", incomplete) else codes() if incomplete else []
         return names_or_files(names, incomplete)
-    found = values(context, parameter, incomplete) if not incomplete.startswith("@") else []
-    found += matching((f"@{name}" for name in names_on(context).kernels), incomplete)
-    return [CompletionItem(name) for name in found]
+    completions = values(context, parameter, incomplete) if not incomplete.startswith("@") else []
+    completions += matching((f"@{name}" for name in names_on(context).kernels), incomplete)
+    return [CompletionItem(name) for name in completions]
 
 
 def plan_names(context: click.Context, _parameter: Any, incomplete: str) -> list[CompletionItem]:
     """`edit` and `diff`, or a model or plan."""
-    found = matching(("edit", "diff"), incomplete) if not words_of(context) and incomplete else []
-    return names_or_files(found, incomplete)
+    completions = matching(("edit", "diff"), incomplete) if not words_of(context) and incomplete else []
+    return names_or_files(completions, incomplete)
 
 
 def plan_entries(context: click.Context, _parameter: Any, incomplete: str) -> list[str]:

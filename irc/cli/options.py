@@ -86,6 +86,22 @@ def read_limits(_context: Any, _parameter: Any, values: tuple[str, ...]) -> dict
     return limits
 
 
+def check_folders(_context: Any, _parameter: Any, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Folders that there are: a misspelt one would allow nothing."""
+    for value in values:
+        if not os.path.isdir(value):
+            raise fail("file.missing", f"there is no folder {value}", help="--allow-folder takes a folder that exists")
+    return values
+
+
+def read_pipeline(_context: Any, _parameter: Any, value: str | None) -> str | None:
+    """A pipeline as it is; an empty one, as of a variable of the shell that is not set, is a mistake."""
+    if value is not None and not value.strip():
+        raise fail("pass.syntax", "the pipeline is empty", expected="names of passes, separated by commas",
+                   help="leave out -p for the default pipeline; irc doc passes lists the passes")  # fmt: skip
+    return value
+
+
 common_option = partial(click.option, cls=CommonOption)
 
 MOST_SIZES = 1000  # of a symbol in one command
@@ -129,6 +145,7 @@ COMMON = (
                   shell_complete=completion.limit_names,
                   help="Raise a resource limit for untrusted input; irc doc limits lists them."),
     common_option("--allow-folder", multiple=True, metavar="DIR", shell_complete=completion.folders,
+                  callback=check_folders,
                   help="Another folder whose files the model may refer to."),
     common_option("--verify-each", is_flag=True, help="Verify the IR after each pass."),
     common_option("--dump-after", multiple=True, metavar="PASS", shell_complete=completion.pass_names,
@@ -138,7 +155,7 @@ COMMON = (
 
 def pipeline_option(help: str, required: bool = False) -> Callable[..., Any]:
     """`-p`, with what the command does with it."""
-    return click.option("-p", "--pipeline", metavar="PASSES", required=required, help=help,
+    return click.option("-p", "--pipeline", metavar="PASSES", required=required, help=help, callback=read_pipeline,
                         shell_complete=completion.pass_names)  # fmt: skip
 
 
@@ -150,7 +167,7 @@ def writes(function: Callable[..., Any], may_be_folder: bool = False) -> Callabl
     `common`."""
 
     def command(force: bool, **options: Any) -> Any:
-        from irc.files import check_apart, check_file, check_output, note_input
+        from irc.files import check_apart, check_file, check_folder, note_input
         from irc.limits import allow
 
         check_apart({name: options.get(name) for name in OUTPUTS})
@@ -160,7 +177,7 @@ def writes(function: Callable[..., Any], may_be_folder: bool = False) -> Callabl
                     note_input(given)
             for name in OUTPUTS:
                 if options.get(name) is not None:  # before the work is done
-                    check = check_output if may_be_folder and name == "output" else check_file
+                    check = check_folder if may_be_folder and name == "output" else check_file
                     check(Path(options[name]))
             return function(**options)
 

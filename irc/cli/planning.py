@@ -11,7 +11,7 @@ from irc.cli import completion
 from irc.cli.commands import Command
 from irc.cli.options import JSON, common, pipeline_option, recording, writes
 from irc.cli.output import inform, show, show_json, show_page
-from irc.diagnostics import counted, fail
+from irc.diagnostics import counted, did_you_mean, fail
 
 EDITS = {
     "merge": ("A,B,...", "One kernel of these entries and values."),
@@ -75,8 +75,9 @@ def plan(names: tuple[str, ...], output: str | None, pipeline: str | None, as_js
     least, most = {"write": (1, 1), "edit": (1, 2), "diff": (2, 3)}[verb]
     if not least <= len(rest) <= most:
         called = "plan" if verb == "write" else f"plan {verb}"
+        similar = did_you_mean(names[0], ("edit", "diff")) if verb == "write" else None
         raise fail("usage.arguments", f"{called} takes {FORMS[verb]}, not {counted(len(rest), 'name')}",
-                   help="irc plan --help")  # fmt: skip
+                   help=similar or "irc plan --help")  # fmt: skip
     if edits and verb != "edit":
         raise fail("usage.arguments", f"--{edits[0][0]} is an edit", help="irc plan edit PLAN --merge A,B")
     if verb != "write" and settings.remarks is not None:

@@ -22,11 +22,11 @@ def pass_files() -> dict[str, Path]:
 
 def loaded_passes(paths: Iterable[str]) -> dict[str, list[str]]:
     """The passes of a user's files, with their options."""
-    found = {}
+    passes = {}
     for path in paths:
         for name, options in passes_in(Path(path).read_text("utf-8")).items():
-            found[re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()] = options
-    return found
+            passes[re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()] = options
+    return passes
 
 
 def stage_names(loads: Iterable[str] = ()) -> list[str]:

@@ -83,8 +83,8 @@ class Reporting:
 def reporting() -> Reporting:
     """That of the command that runs; outside of a command, one that says everything."""
     context = click.get_current_context(silent=True)
-    found = None if context is None else context.find_object(Reporting)
-    return Reporting() if found is None else found
+    current = None if context is None else context.find_object(Reporting)
+    return Reporting() if current is None else current
 
 
 def set_option(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -99,7 +99,7 @@ def say(line: str) -> None:
 
 
 def echo(text: str, err: bool) -> None:
-    """Print a text as it is. Where no output is open, what was asked for is lost, which is an error."""
+    """Print a text as it is. Where no output is open the result is lost, which is an error."""
     stream = sys.stderr if err else sys.stdout
     if stream is None:
         if not err:

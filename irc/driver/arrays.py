@@ -75,6 +75,8 @@ def read_arrays(path: str | Path, declared: Mapping[str, DType]) -> Arrays:
                 raise ValueError("two arrays have one name")
     except (ValueError, OSError, EOFError, RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
             lzma.LZMAError, tokenize.TokenError) as error:  # fmt: skip
+        if isinstance(error, PermissionError):
+            raise fail("file.unreadable", error.strerror or str(error), at=at) from None
         other_format = recognized_file(Path(path))
         if other_format not in (None, ZIP):
             raise fail("file.format", f"{Path(path).name} is {other_format.name}, and no .npz file", at=at,

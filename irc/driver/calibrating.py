@@ -19,7 +19,7 @@ from typing import Any
 from irc.diagnostics import IrcError, Location, fail
 from irc.driver.calibrated import KINDS, Node
 from irc.driver.running import as_backend_failed
-from irc.files import guarded, replacing
+from irc.files import check_file, guarded, replacing
 from irc.kernel_costs import SCHEMA
 from irc.onnx_runtime import onnx_runtime, start_session
 
@@ -57,6 +57,7 @@ def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), title: str | N
     if path.is_dir() or not path.parent.is_dir():  # said before a minute has passed
         raise fail("file.exists" if path.is_dir() else "file.missing", f"{path} is not the place of a file",
                    at=Location(file=str(path)), expected="a file in a folder that exists")  # fmt: skip
+    check_file(path)
     for name in kinds:
         if name not in KINDS:
             raise fail("usage.arguments", f"there is no kind of kernel `{name}`", expected=", ".join(KINDS))

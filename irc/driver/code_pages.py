@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 
 from irc.diagnostics import CODES, did_you_mean, fail
@@ -24,6 +25,8 @@ def explain_code(text: str) -> str:
         return rule_page(RULES[text])
     if text in UNUSED:
         raise fail("usage.unknown_code", f"rule {text} was removed: {UNUSED[text]}", help="irc doc rules")
+    if re.fullmatch("[FV][0-9]+", text):
+        raise fail("usage.unknown_code", f"there is no rule {text}", help="irc doc rules lists them")
     if text not in CODES:
         raise fail("usage.unknown_code", f"there is no diagnostic code {text!r}",
                    help=did_you_mean(text, CODES, "irc doc codes lists them"))  # fmt: skip

@@ -32,7 +32,7 @@ from irc.driver.experiment_report import (
 )
 from irc.driver.figures import Counted, by_operation, report_on
 from irc.driver.measuring import relative_error
-from irc.driver.models import Settings, Source, find_backend
+from irc.driver.models import Settings, Source, find_backend, read_pipeline
 from irc.driver.optimizing import run_pipeline
 from irc.driver.roofline import estimate, modeled
 from irc.files import guarded, temporary_folder
@@ -77,8 +77,8 @@ def experiment(
     sizes are then those of the arrays; others get random ones. `progress` is called with the next step.
 
     Raises `dim.unbound` for a symbol that no model has, `usage.arguments` for an unknown base, inputs of no model, and
-    what is neither models nor pipelines, and what reading a model raises. A pipeline that fails, or a size that a model
-    does not take, is a `failure` of the measurement.
+    what is neither models nor pipelines, `pass.unknown` and `pass.syntax`, and what reading a model raises. A pipeline
+    that fails otherwise, or a size that a model does not take, is a `failure` of the measurement.
     """
     settings = settings or Settings()
     _check_kinds(sources, pipelines)
@@ -91,6 +91,7 @@ def experiment(
             raise fail("usage.arguments", f"the base `{base}` is none of the pipelines", expected=", ".join(chosen),
                        help=f'add -p {base}="PASSES", or give another --base')  # fmt: skip
         chosen[base] = BASES[base]
+    check_pipelines(chosen, settings)
     model = find_cost(cost or "")
     run = _Run(chosen, seed, with_error, settings, None if cache is None else Cache(cache), progress, cost, inputs)
     device = run.device
@@ -107,6 +108,17 @@ def experiment(
                   for name, (title, module) in models.items() for given in _combinations(swept, module))  # fmt: skip
     return ExperimentReport(chosen, cases, base, summarize(cases, chosen, base), device.name, device.summary,
                             None if model is None else model.name)
+
+
+def check_pipelines(pipelines: Mapping[str, str], settings: Settings) -> None:
+    """Raise `pass.unknown` and `pass.syntax` before anything is measured."""
+    context = settings.context("triton")
+    for text in pipelines.values():
+        try:
+            read_pipeline(text, context)
+        except IrcError as error:
+            if error.code in ("pass.unknown", "pass.syntax"):
+                raise
 
 
 def _check_kinds(sources: Any, pipelines: Any) -> None:

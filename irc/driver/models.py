@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from irc.device import device_of
-from irc.diagnostics import IrcError, Location, fail, printable_lines
+from irc.diagnostics import IrcError, Location, did_you_mean, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
@@ -129,8 +129,10 @@ class Settings:
         backend = find_backend(backend_name)
         for name in self.targets:
             if name not in backend.TARGETS:
+                owners = [other for other in BACKENDS if name in find_backend(other).TARGETS]
                 raise fail("usage.backend", f"the backend {backend_name} has no target `{name}`",
-                           expected=", ".join(backend.TARGETS))  # fmt: skip
+                           expected=", ".join(backend.TARGETS),
+                           help=f"{name} is a target of --backend {owners[0]}" if owners else None)  # fmt: skip
 
     def loaded(self) -> list[ModuleType]:
         """The files of `loads` as modules; raises what loading a file raises."""
@@ -279,6 +281,10 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
         return module_of(program_of(text), text)
     path = Path(text)
     suffix = path.suffix.lower()
+    if os.path.isdir(path):
+        is_artefact = os.path.isfile(path / "manifest.json")
+        raise fail("usage.model", f"{shortened(text)} is a folder", expected=expected,
+                   help="irc run runs a folder that irc compile has written" if is_artefact else None)  # fmt: skip
     if suffix == ".py":
         raise fail("usage.model", f"{text} is a Python file without the name of a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that returns one")  # fmt: skip
@@ -289,10 +295,10 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
             "usage.model",
             f"this is not a model that irc reads{is_other}: {shortened(text)}",
             expected=expected,
-            help=other_format and other_format.help,
+            help=similar_files(path) if other_format is None else other_format.help,
         )
     if not os.path.isfile(path):  # unlike Path.is_file, false for names that are too long
-        raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected)
+        raise fail("file.missing", f"there is no file {shortened(text)}", expected=expected, help=similar_files(path))
     if suffix == ".pt2":
         return from_torch(saved_program(path), name=path.stem)
     if suffix == ".onnx":
@@ -307,6 +313,17 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
         plain = Path(os.path.normpath(joined))  # `sub/../model.onnx` would be rejected as outside
         module.source = (plain if os.path.realpath(plain) == os.path.realpath(joined) else joined).as_posix()
     return module
+
+
+def similar_files(path: Path) -> str | None:
+    """Advice for the path of a model that there is not: those of similar names beside it."""
+    if "://" in str(path) or str(path).startswith(("http:", "https:")):
+        return "irc reads files: download the model first"
+    try:
+        names = sorted(each.name for each in path.parent.iterdir() if each.suffix.lower() in SUFFIXES)
+    except (OSError, ValueError):
+        return None
+    return did_you_mean(path.name, names)
 
 
 def program_of(reference: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irc import printer
-from irc.diagnostics import UNKNOWN, counted, fail, printable, printable_lines
+from irc.diagnostics import UNKNOWN, counted, did_you_mean, fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.choosing import settle
 from irc.driver.models import Backend, Settings, Source, read_pipeline
@@ -74,7 +74,8 @@ def module_after(source: Source, pipeline: str, after: str | None, backend: Back
         stages = PassManager(passes, context).stages
         matching = [index for index, stage in enumerate(stages) if after in (stage, stage.split(".")[0])]
         if not matching:
-            raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}")
+            raise fail("pass.unknown", f"the pipeline has no stage `{after}`", expected=f"one of: {', '.join(stages)}",
+                       help=did_you_mean(after, stages))  # fmt: skip
         passes = passes[: matching[-1] + 1]
     PassManager(passes, context, verify_each=settings.verify_each, observe=settings.dump).run(module)
     return module

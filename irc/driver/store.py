@@ -60,14 +60,17 @@ def is_at(handle: int, path: Path) -> bool:
 
 class Store:
     """The entries in a folder, which is made if it is missing, for this user alone if it is `private`. Raises
-    `file.unreadable`. `most_bytes` is the limit of all entries. What has a name that is not of `pattern` is no entry,
-    and is never removed."""
+    `file.exists` for what is no folder, and `file.unreadable`. `most_bytes` is the limit of all entries. What has a
+    name that is not of `pattern` is no entry, and is never removed."""
 
     def __init__(self, folder: str | Path, *, most_bytes: int | None = None, private: bool = False,
                  pattern: str = ".*") -> None:  # fmt: skip
         self.folder, self.most_bytes, self.pattern = Path(folder), most_bytes, re.compile(pattern, re.DOTALL)
         try:
             self.folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise fail("file.exists", f"{folder} is no folder", at=Location(file=str(folder)),
+                       expected="a folder, or a place for a new one") from None  # fmt: skip
         except OSError as error:
             raise fail("file.unreadable", error.strerror or str(error), at=Location(file=str(folder))) from None
 
