@@ -21,6 +21,7 @@ import irc
 from irc.diagnostics import fail
 from irc.driver import torch_compile
 from irc.driver.compile_report import GraphReport
+from tests.benchmarks.networks import BasicBlock, conv_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -96,6 +97,15 @@ class Experts(nn.Module):
         return self.head(result)
 
 
+def resnet18() -> nn.Module:
+    """ResNet-18 of eight channels, for small images."""
+    layers, width = [*conv_norm(3, 8, 3), nn.ReLU()], 8
+    for outputs in (8, 16, 32, 64):
+        layers += [BasicBlock(width, outputs, 1 if outputs == 8 else 2), BasicBlock(outputs, outputs, 1)]
+        width = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+
+
 def perceptron() -> nn.Module:
     return nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.LayerNorm(32), nn.Dropout(0.2), nn.Linear(32, 5))
 
@@ -106,13 +116,18 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]]
     "encoder": (Encoder, lambda batch: torch.randint(0, 50, (batch, 7))),
     "recurrent": (Recurrent, lambda batch: torch.randn(batch, 6, 8)),
     "experts": (Experts, lambda batch: torch.randn(batch, 16)),
+    "resnet18": (resnet18, lambda batch: torch.randn(batch, 3, 16, 16)),
 }
+# Training of many batch norms on few images is chaotic: at larger rates eager in f32 does not follow its own in f64.
+RATES = {"resnet18": 1e-5}
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name == "resnet18" else []) for name in MODELS]
 
 
-def losses(model: nn.Module, program: Any, inputs: Callable[[int], torch.Tensor], steps: int) -> list[float]:
+def losses(model: nn.Module, program: Any, inputs: Callable[[int], torch.Tensor], steps: int,
+           rate: float) -> list[float]:  # fmt: skip
     """The losses of training, whose random numbers are those of PyTorch's generator."""
     torch.manual_seed(1)
-    optimizer = torch.optim.SGD(model.parameters(), 1e-2, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9)
     values = []
     for _ in range(steps):
         loss = F.cross_entropy(program(inputs(4)), torch.randint(0, 5, (4,)))
@@ -128,15 +143,15 @@ def check_training(name: str, steps: int) -> None:
     model = make()
     twin = copy.deepcopy(model)
     with torch._dynamo.config.patch(allow_rnn=True):
-        ours = losses(twin, compiled(twin), inputs, steps)
-    close(torch.tensor(ours), torch.tensor(losses(model, model, inputs, steps)), 1e-4)
+        ours = losses(twin, compiled(twin), inputs, steps, RATES.get(name, 1e-2))
+    close(torch.tensor(ours), torch.tensor(losses(model, model, inputs, steps, RATES.get(name, 1e-2))), 1e-4)
     graphs = irc.report().graphs
     kinds = [graph.kind for graph in graphs]
     assert kinds.count("forward") == kinds.count("backward") == 1, kinds
     assert all(name == "native_dropout.default" for graph in graphs for name, _ in graph.in_pytorch)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_training_follows_eager(name: str) -> None:
     check_training(name, 5)
 
@@ -147,13 +162,14 @@ def test_training_follows_eager_for_50_steps(name: str) -> None:
     check_training(name, 50)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_dynamic_batch_compiles_twice(name: str) -> None:
+    """Over 20 sizes; from 17 on, since PyTorch's convolution guards against batches of 16 and more."""
     make, inputs = MODELS[name]
     model = make().eval()
     program = compiled(model)
     with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
-        for batch in range(2, 15):  # PyTorch's convolution guards against batches of 16 and more
+        for batch in range(17, 37):
             x = inputs(batch)
             close(program(x), model(x))
     assert len(irc.report().graphs) == 2
@@ -172,6 +188,18 @@ def test_training_with_a_dynamic_batch_compiles_once() -> None:
         for one, other in zip(twin.parameters(), model.parameters(), strict=True):
             close(one.grad, other.grad, 1e-4)
     assert [(graph.kind, graph.in_pytorch) for graph in irc.report().graphs] == [("forward", {}), ("backward", {})]
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+@pytest.mark.parametrize("options", [{"bidirectional": True, "batch_first": True}, {"num_layers": 2, "bias": False}])
+def test_lstms_for_inference(options: dict[str, Any], backend: str) -> None:
+    """PyTorch has oneDNN run their layers, one for each direction; irc reads these."""
+    if backend == "triton":
+        pytest.importorskip("triton")
+    model, x = nn.LSTM(5, 6, **options).eval(), torch.randn(7, 3, 5)
+    with torch.no_grad(), torch._dynamo.config.patch(allow_rnn=True):
+        close(compiled(model, backend=backend)(x), model(x))
+    assert not irc.report().in_pytorch
 
 
 @pytest.mark.parametrize("backend", ["onnx", "triton"])

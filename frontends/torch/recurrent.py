@@ -16,12 +16,14 @@ from torch.overrides import TorchFunctionMode
 
 from irc import ops
 from irc.dims import Dim
+from irc.frontends.torch.reading import unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 
 # The order of torch's gates in the weights, by irc's: i f g o for i o f g, and r z n for z r n.
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
 LAYERS = {getattr(torch, kind): kind for kind in GATES}
+ONEDNN_LSTM = 2  # the mode of mkldnn_rnn_layer
 
 
 @torch.library.custom_op("irc::recurrent", mutates_args=())
@@ -80,6 +82,20 @@ def recurrent(kind, input, states, parameters, has_biases, layers, bidirectional
             collected.append(state)
     return [ops.transpose(x, permutation=(1, 0, 2)) if batch_first else x,
             *(states[0] if len(states) == 1 else ops.concat(*states, axis=0) for states in last)]
+
+
+@reads("mkldnn_rnn_layer")
+def mkldnn_rnn_layer(input, weight0, weight1, weight2, weight3, hx_, cx_, reverse, batch_sizes, mode, hidden_size,
+                     num_layers, has_biases, bidirectional, batch_first, train):  # fmt: skip
+    """A layer of an LSTM in one direction: for inference PyTorch has oneDNN run these. Steps are the first axis."""
+    if mode != ONEDNN_LSTM or batch_sizes or num_layers != 1 or bidirectional or batch_first or train:
+        unsupported("it is no layer of one direction for inference")
+    weights = [_of_directions([reordered("lstm", weight)]) for weight in (weight0, weight1)]
+    biases = [ops.concat(*(reordered("lstm", bias) for bias in (weight2, weight3)), axis=0)] if has_biases else []
+    outputs, *states = _layer("lstm", [input, *weights, _of_directions(biases) if has_biases else None], [hx_, cx_],
+                              "reverse" if reverse else "forward")  # fmt: skip
+    steps, _, batch, width = outputs.shape
+    return [ops.reshape(outputs, shape=(steps, batch, width)), *states, None]
 
 
 def _layer(kind: str, operands: Sequence[Value | None], initial: Sequence[Value], direction: Any) -> Sequence[Value]:
