@@ -125,6 +125,30 @@ def test_indices_and_sizes_are_asserted() -> None:
         graph(torch.ones(3, 4), torch.tensor([1, 7]))
 
 
+def test_slices_by_sizes() -> None:
+    """By those that tensors hold, and by the lesser of two dims, without a choice at the example's sizes."""
+
+    def held(x: torch.Tensor, n: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        k = n.item()
+        torch._check(k >= 0)
+        torch._check(k <= x.shape[0] - 2)
+        return x[:k], x.narrow(0, k, 2), x[k:].flip(0)
+
+    graph = irc.to_fx(irc.from_torch(held, (torch.randn(7, 2), torch.tensor(3))))
+    for k in (1, 2, 5):
+        x = torch.randn(7, 2)
+        torch.testing.assert_close(graph(x, torch.tensor(k)), held(x, torch.tensor(k)))
+
+    def lesser(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x[: y.shape[0]] * 2
+
+    sizes = ({0: "A"}, {0: "B"})
+    graph = irc.to_fx(irc.from_torch(lesser, (torch.randn(5), torch.randn(3)), dynamic_shapes=sizes))
+    for one, other in ((5, 3), (4, 4), (6, 1)):  # PyTorch exports it for these, whatever the example's sizes are
+        x, y = torch.randn(one), torch.randn(other)
+        torch.testing.assert_close(graph(x, y)[0], lesser(x, y))
+
+
 def test_dynamic_sizes_stay_symbolic() -> None:
     def program(x: torch.Tensor, y: torch.Tensor) -> Any:
         return torch.softmax(x @ y, -1).reshape(-1, 2), x.sum(1) + x.shape[0], x.cumsum(0).flip(0)

@@ -13,6 +13,7 @@ import types
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 from irc import dims
@@ -189,7 +190,7 @@ def _is_generic(guard: Any) -> bool:
 
     if isinstance(guard, sympy.Ne):
         return True
-    return isinstance(guard, (sympy.Ge, sympy.Gt)) and bool(guard.rhs.is_integer) and 0 <= guard.rhs <= 2
+    return isinstance(guard, (sympy.Ge, sympy.Gt)) and guard.rhs.is_Integer and bool(0 <= guard.rhs <= 2)
 
 
 def _least(symbol: Symbol) -> int:
@@ -213,8 +214,9 @@ def _host_program(program: Any) -> Iterator[Callable[..., Any]]:
     try:
         host: Any = importlib.import_module(f"{package.__name__}.host")
         host._demand = _check
+        host.slice = host.carried("moves")(_slice)
         names: dict[str, Any] = {"__name__": f"{package.__name__}.program", "__package__": package.__name__,
-                                 "int": _whole}  # fmt: skip
+                                 "int": _whole, "min": _least_of, "max": _greatest_of}  # fmt: skip
         exec(compile(program.text, FILE, "exec"), names)
         yield names["main"]
     finally:
@@ -234,6 +236,32 @@ def _whole(number: Any) -> Any:
     import torch
 
     return number.item() if isinstance(number, torch.Tensor) else int(number)
+
+
+def _slice(x: Any, *, starts: Sequence[Any], stops: Sequence[Any], steps: Sequence[int]) -> Any:
+    """The slice. Nothing is asked of sizes that only a run knows, such as whether it is all of x."""
+    import torch
+    from torch.fx.experimental.symbolic_shapes import statically_known_true as is_known
+
+    for axis, (start, stop, step) in enumerate(zip(starts, stops, steps, strict=True)):
+        if step != 1 or not (is_known(start == 0) and is_known(stop == x.shape[axis])):
+            x = x.narrow(axis, start, stop - start)
+        if step != 1:
+            x = x.index_select(axis, torch.arange(0, x.shape[axis], step))
+    return x
+
+
+def _least_of(*sizes: Any) -> Any:
+    """The least size, without a condition of which it is."""
+    import torch
+
+    return reduce(torch.sym_min, sizes)
+
+
+def _greatest_of(*sizes: Any) -> Any:
+    import torch
+
+    return reduce(torch.sym_max, sizes)
 
 
 def _check_dim(name: str, size: Any, low: int, high: int, multiple: int = 1) -> Any:
