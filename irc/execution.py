@@ -22,7 +22,8 @@ class Run(Protocol):
 
     held: bytes of the values that are alive, constants aside.
     draws: the number that all random numbers of the run follow from.
-    sessions: state of random operations, which continue drawing where they stopped.
+    sessions: state of random operations, which continue drawing where they stopped: of ONNX Runtime's by operation, of
+    PyTorch's by their domain.
     """
 
     held: int
@@ -31,7 +32,7 @@ class Run(Protocol):
     def draws(self) -> int: ...
 
     @property
-    def sessions(self) -> dict[Operation, Any]: ...
+    def sessions(self) -> dict[Operation | str, Any]: ...
 
     def hold(self, amount: int, operation: Operation) -> None:
         """Count bytes that an operation allocates; raises `limit.exceeded`."""

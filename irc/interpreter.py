@@ -4,9 +4,9 @@
     run(module, inputs, precision="f64")          the yardstick: all floats, constants too, are f64
     evaluate_operation(operation, arrays, {})     one operation, for folding
 
-A primitive runs its NumPy reference, a named operation its body, an extern a one-node model in ONNX Runtime, and
-a kernel its region. Symbols are bound where they are defined and checked against their ranges; dims in attributes
-are evaluated through them. A value is freed after its last use.
+A primitive runs its NumPy reference, a named operation its body, an extern a one-node model in ONNX Runtime or an
+operator of PyTorch, and a kernel its region. Symbols are bound where they are defined and checked against their ranges;
+dims in attributes are evaluated through them. A value is freed after its last use.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class Interpreter:
         self.precision: Precision = precision
         self.observe = observe
         self.draws = draws
-        self.sessions: dict[Operation, Any] = {}  # of random externs, which go on drawing where they stopped
+        self.sessions: dict[Operation | str, Any] = {}  # of random externs, which go on drawing where they stopped
         self.held = 0  # bytes of the values that are alive, constants aside
         self._schedules: dict[Block, list[tuple[Operation, list[Value]]]] = {}
 

@@ -18,6 +18,7 @@ from irc.backends.onnx.row import emits
 from irc.backends.onnx.schemas import schema_since
 from irc.diagnostics import UnsupportedError
 from irc.ir import Operation
+from irc.ops import aten
 from irc.ops.extern import check_attributes, is_seeded, output_names
 from irc.types import TensorType
 from irc.weights import Tensor
@@ -37,6 +38,11 @@ def settled_opset(model: Model) -> int:
 def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any],
            outputs: tuple[int, ...] | None = None) -> Any:  # fmt: skip
     assert g.operation is not None
+    if domain == aten.DOMAIN:
+        other = aten.alternative(op_type)
+        spelling = f". Or write {other}" if other else ""
+        raise UnsupportedError(f"ONNX has no {op_type} of PyTorch; the backend triton calls PyTorch for it, and so "
+                               f'does torch.compile(program, backend="irc"){spelling}')
     check_attributes(g.operation.attributes)
     domain = "" if domain == "ai.onnx" else domain
     if domain:

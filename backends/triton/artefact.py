@@ -39,7 +39,8 @@ COPIED = {
     **{name: TEMPLATES / name for name in ("elements.py", "errors.py", "host.py", "interpreting.py", "outputs.py",
                                            "runtime.py", "windows.py")},
 }  # fmt: skip
-MODULES = {name: TEMPLATES / name for name in ("drawing.py", "strings.py")}  # copied where the program uses them
+# Copied where the program uses them.
+MODULES = {name: TEMPLATES / name for name in ("aten.py", "drawing.py", "strings.py")}
 FORMAT = 1
 MARK = "manifest.json"
 MADE_BY = '"made_by": "irc '

@@ -10,6 +10,8 @@ from irc.backends.triton.text import quoted
 from irc.dims import Expr
 from irc.dtypes import STRING
 from irc.ir import Operation, Value
+from irc.ops import aten
+from irc.ops.extern import is_call_of_torch
 
 
 def write_host_call(writer: FunctionWriter, operation: Operation) -> None:
@@ -63,6 +65,10 @@ def write_extern(writer: FunctionWriter, operation: Operation) -> None:
         return
     writer.builder.program.host_calls.append(f"extern {operation.attributes['op_type']}")
     arguments = ["None" if value is None else writer.variable(value) for value in operation.operands]
+    results = ", ".join(writer.variable(result) for result in operation.results)
+    if is_call_of_torch(operation):
+        writer.line(f"{results} = {_call_of_torch(writer, operation, arguments)}")
+        return
     function = torch_function(operation)
     if function is None:
         externs = writer.builder.program.externs
@@ -74,8 +80,18 @@ def write_extern(writer: FunctionWriter, operation: Operation) -> None:
         arguments += [f"{name}={writer.literal(value)}" for name, value in torch_attributes(operation).items()]
         arguments += [] if operation.operands else ["device=device"]
         writer.builder.module_of(function.partition(".")[0])
-    results = ", ".join(writer.variable(result) for result in operation.results)
     writer.line(f"{results} = {function}({', '.join(arguments)})")
+
+
+def _call_of_torch(writer: FunctionWriter, operation: Operation, operands: list[str]) -> str:
+    """The call of an operator of ATen, whose arguments are a dictionary: some are called as keywords of Python are."""
+    op_type, attributes = operation.attributes["op_type"], operation.attributes["attributes"]
+    arguments = dict(zip(aten.tensors_of(op_type), operands, strict=True))
+    arguments |= {name: writer.literal(value) for name, value in attributes.items()}
+    arguments |= {"dtype": writer.literal(operation.results[0].dtype)} if op_type in aten.TYPED else {}
+    arguments |= {} if operands else {"device": "device"}
+    pairs = ", ".join(f"{quoted(name)}: {text}" for name, text in arguments.items())
+    return f"{writer.builder.module_of('aten')}.call({quoted(op_type)}, {{{pairs}}})"
 
 
 def write_const(writer: FunctionWriter, operation: Operation) -> None:

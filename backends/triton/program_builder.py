@@ -17,8 +17,8 @@ from irc.kernel import Kernel, members_of
 from irc.module import Module
 from irc.weights import Tensor
 
-BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "drawing", "strings", "torch", "launch",
-                      "Each", "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
+BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "aten", "drawing", "strings", "torch",
+                      "launch", "Each", "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
                       "nonzero"})  # fmt: skip
 
 

@@ -119,6 +119,8 @@ class Survey(CapturedImporter):
     Their results are arguments of the function that it makes, which is not run.
     """
 
+    calls_torch = False
+
     def __init__(self, graph: GraphModule) -> None:
         super().__init__(program_of(graph, ranges_of(graph), {}), {})
         self.unreadable: dict[Node, str] = {}

@@ -8,6 +8,7 @@ from irc import dims, ops
 from irc.dims import Dim
 from irc.dtypes import BOOL, I64, U8, limits
 from irc.frontends.torch.indexing import as_many
+from irc.frontends.torch.left_to_torch import call
 from irc.frontends.torch.reading import (
     axis_of,
     bound,
@@ -128,7 +129,7 @@ def mode(self, dim=-1, keepdim=False):
 def unique_consecutive(self, return_inverse=False, return_counts=False, dim=None):
     """Of each run of equal elements the first, which run each element is in, and how long the runs are."""
     if dim is not None:
-        unsupported("it is along an axis")
+        return call("unique_consecutive", self, return_inverse, return_counts, dim)
     count = self.type.elements
     flat = reshaped(self, (count,))
     return runs(flat, self.shape, None)

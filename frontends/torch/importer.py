@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch._higher_order_ops.effects import with_effects
 from torch.export.graph_signature import (
     ExportGraphSignature,
     InputKind,
@@ -42,6 +43,7 @@ from irc.frontends.torch import (
     embedding,
     grouped,
     indexing,
+    left_to_torch,
     linear,
     losses,
     normalization,
@@ -69,7 +71,7 @@ from irc.types import TensorType
 
 TABLE = Table([pointwise, special, transcendental, reduction, counting, view, indexing, embedding, linear, grouped,
                attention, convolution, pooling, resampling, losses, normalization, quantized, recurrent,
-               symbolic])  # fmt: skip
+               symbolic, left_to_torch])  # fmt: skip
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in ')
 LIBRARIES = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 NO_ROW = "irc has no row for it"
@@ -130,7 +132,9 @@ def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
 
 
 class Importer:
-    """One import; `function` is what it makes."""
+    """One import; `function` is what it makes. Without `calls_torch` what irc leaves to PyTorch is not read."""
+
+    calls_torch = True
 
     def __init__(self, program: Program, names: dict[str, str], guards: Guards | None = None) -> None:
         self.program = program
@@ -177,7 +181,7 @@ class Importer:
         """Symbols for the arguments that are integers of Python; those that are floats promote as Python's do."""
         for name, value in self.arguments.items():
             node = self.nodes[name]
-            with reading(Reading(node, self.function, self.numbers)):
+            with reading(Reading(node, self.function, self.numbers, self.dim)):
                 self.values[node] = self.number(node.meta["val"], value)
             if isinstance(node.meta["val"], (float, torch.SymFloat)):
                 self.numbers.add(value)
@@ -314,7 +318,7 @@ class Importer:
             self.values[node] = UNSUPPORTED if _has_reader(node.target) else self._reject(node, NO_ROW)
             return
         try:
-            with reading(Reading(node, self.function, self.numbers)):
+            with reading(Reading(node, self.function, self.numbers, self.dim if self.calls_torch else None)):
                 result = self._read(node, arguments, options)
         except (UnsupportedError, dims.DimError) as reason:
             result = self._reject(node, str(reason))
@@ -344,10 +348,14 @@ class Importer:
         read_control = control.reader(target)
         if read_control is not None:
             return read_control(self, node, *arguments, **options)
+        if target is with_effects and self.calls_torch:
+            _, target, *arguments = arguments
         row = TABLE.find(target)
         if row is None:
-            raise UnsupportedError(NO_ROW)
+            raise UnsupportedError(NO_ROW if target is node.target else f"irc has no row for {overload_name(target)}")
         result = row.function(*arguments, **options)
+        if node.target is with_effects:  # the order of effects comes first
+            return (None, *(result if isinstance(result, tuple) else (result,)))
         several = isinstance(node.meta.get("val"), (tuple, list))
         return result[0] if isinstance(result, tuple) and not several else result
 
@@ -475,7 +483,7 @@ def _apart(names: Sequence[str], arguments: set[str], values: Sequence[Value]) -
 
 
 def _has_reader(target: Any) -> bool:
-    read_here = (operator.getitem, torch.ops.aten._local_scalar_dense.default)
+    read_here = (operator.getitem, with_effects, torch.ops.aten._local_scalar_dense.default)
     in_tables = target in symbolic.PYTHON or TABLE.find(target) is not None
     return target in read_here or in_tables or control.reader(target) is not None
 

@@ -394,6 +394,6 @@ def copy(self, src, non_blocking=False):
     return value if value.shape == self.shape else ops.expand(value, shape=self.shape)
 
 
-@reads("dropout", "native_dropout")
+@reads("dropout")
 def dropout(input, p, train):
     return unsupported("it is random") if train and p else input

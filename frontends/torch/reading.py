@@ -7,7 +7,7 @@ Python's own for the rest. What the schema does not say is determined here.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ class Reading:
     node: torch.fx.Node
     function: Function
     numbers: set[Value]  # values that are symbolic numbers, which promote as Python's own do
+    dim: Callable[[Any], Dim] | None  # a size of torch's as a dim; None where PyTorch itself runs what it computes
 
 
 _current: ContextVar[Reading] = ContextVar("irc_torch_reading")
@@ -61,6 +62,15 @@ def unsupported(reason: str) -> NoReturn:
 
 def current_function() -> Function:
     return _current.get().function
+
+
+def current_node() -> torch.fx.Node:
+    return _current.get().node
+
+
+def dims_of_torch() -> Callable[[Any], Dim]:
+    """What makes dims of torch's sizes. Gives the node up where PyTorch itself runs what irc leaves to it."""
+    return _current.get().dim or unsupported("PyTorch computes it in any case")
 
 
 def result_dtype(output: int = 0) -> DType:

@@ -15,6 +15,7 @@ from irc.interfaces import Trait
 from irc.ir import Operation, Value
 from irc.onnx_runtime import onnx_runtime, start_session
 from irc.op import AnythingType, OperationDefinition
+from irc.ops import aten
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -40,9 +41,10 @@ def _extern(
 
     Operands may be absent. `attributes` hold integers, floats, strings, lists of these, and tensors. The results are
     the first outputs of the operator, or those at the positions in `outputs`, in order; the others are absent.
-    Shapes: result types are stated; importers take them from ONNX's own inference for the node.
-    Source: the ONNX operator named.
-    Edge cases: those of ONNX Runtime, which runs it as a model of one node; its failing is `run.extern`.
+    In the domain `torch.ops.aten` an operator of ATen that PyTorch runs (`irc.ops.aten`); attributes may hold dims.
+    Shapes: result types are stated; importers take them from ONNX's own inference for the node, or from PyTorch.
+    Source: the ONNX operator named, or that of ATen.
+    Edge cases: those of ONNX Runtime, which runs it as a model of one node, or PyTorch's; its failing is `run.extern`.
     """
     if declared is None:
         raise fail("type.operands", f"the result types of {domain or 'ai.onnx'}.{op_type} must be stated")
@@ -56,6 +58,8 @@ def _extern(
             f"outputs {list(places)} of {domain or 'ai.onnx'}.{op_type}",
             expected=f"{len(declared)} positions in order, those of the results",
         )
+    if domain == aten.DOMAIN:
+        aten.check_call(op_type, len(xs), attributes)
     return tuple(declared)
 
 
@@ -64,8 +68,15 @@ extern = OperationDefinition(_extern, "extern", (Trait.DECLARED_TYPES, Trait.DEC
 
 def is_random(operation: Operation) -> bool:
     """Whether an operation is an extern that draws random numbers."""
-    attributes = operation.attributes
-    return operation.definition is extern and attributes["domain"] == "" and attributes["op_type"] in RANDOM
+    if operation.definition is not extern:
+        return False
+    op_type, domain = operation.attributes["op_type"], operation.attributes["domain"]
+    return (domain == "" and op_type in RANDOM) or (domain == aten.DOMAIN and op_type in aten.RANDOM)
+
+
+def is_call_of_torch(operation: Operation) -> bool:
+    """Whether an operation is an extern that PyTorch runs."""
+    return operation.definition is extern and operation.attributes["domain"] == aten.DOMAIN
 
 
 def is_seeded(operation: Operation) -> bool:
@@ -88,10 +99,12 @@ def output_names(names: Sequence[str], outputs: Sequence[int] | None) -> list[st
 
 @extern.execution
 def _run(execution: Execution) -> list[Any]:
-    """As a model of one node in ONNX Runtime; what is random has a session of its own for the whole run."""
+    """In PyTorch, or as a model of one node in ONNX Runtime; there what is random has a session for the whole run."""
     import numpy as np
 
     operation = execution.operation
+    if is_call_of_torch(operation):
+        return aten.run_in_torch(execution)
     types = [None if operand is None else operand.dtype for operand in operation.operands]
     outputs = [result.dtype for result in operation.results]
     feeds = {
