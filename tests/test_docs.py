@@ -6,6 +6,7 @@ document share a copy of `examples/`, in order. Blocks of other languages (text,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -30,6 +31,44 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"")
 SHELL = re.compile(r"[;&<>$`*?~(){}#]")  # what only a shell interprets
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+# Runs the blocks that it reads, each with names of its own, and writes what went wrong: PyTorch is imported once.
+RUNNER = """
+import json, os, sys, traceback
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # what blocks print
+for line in sys.stdin:
+    place, block = json.loads(line)
+    try:
+        exec(compile(block, place, "exec"), {"__name__": "__main__"})
+    except BaseException:
+        print(json.dumps(traceback.format_exc()), file=answers, flush=True)
+    else:
+        print(json.dumps(""), file=answers, flush=True)
+"""
+
+
+class Session:
+    """A Python in which the blocks of a document are run, one after the other. It begins with the first one."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, block: str, place: str) -> str:
+        """What went wrong in a block."""
+        if self.process is None:
+            self.process = subprocess.Popen([sys.executable, "-c", RUNNER], cwd=self.folder, env=self.environment,
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(json.dumps([place, block]), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        return str(json.loads(answer)) if answer else f"Python ended with status {self.process.wait()}"
+
+    def close(self) -> None:
+        if self.process is not None:
+            self.process.communicate(timeout=60)
 
 
 def blocks(document: Path) -> list[tuple[str, str, int]]:
@@ -76,7 +115,9 @@ def run_command(command: str, folder: Path, environment: dict[str, str]) -> tupl
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_runs(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     examples = tmp_path / "examples"
     examples.mkdir()
     for file in (ROOT / "examples").iterdir():
@@ -85,13 +126,13 @@ def test_document_runs(document: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.setenv("COLUMNS", "110")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    session = Session(tmp_path, environment)
+    request.addfinalizer(session.close)
     for language, block, line in blocks(document):
         place = f"{document.name}:{line}"
         if language == "python":
-            done = subprocess.run(
-                [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{place}\n{done.stdout}{done.stderr}"
+            wrong = session.run(block, place)
+            assert not wrong, wrong
         elif language == "console":
             for command, expected in commands(block):
                 code, output = run_command(command, tmp_path, environment)

@@ -22,7 +22,7 @@ import irc
 from irc.diagnostics import IrcError
 from irc.frontends.torch.archive import load
 from irc.frontends.torch.size_texts import is_arithmetic
-from tests.command_line import irc_process
+from tests.command_line import irc_here, irc_process
 from tests.models import relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor")  # of PyTorch's own, about views
@@ -102,7 +102,7 @@ def test_verbs_read_it(tmp_path: Path) -> None:
     saved(tmp_path)
     done = irc_process("print", "net.pt2", folder=tmp_path)
     assert done.code == 0 and "func @main" in done.out, done.err
-    done = irc_process("compile", "net.pt2", "-o", "net.onnx", folder=tmp_path)
+    done = irc_here("compile", "net.pt2", "-o", "net.onnx", folder=tmp_path)
     assert done.code == 0 and (tmp_path / "net.onnx").exists(), done.err
 
 

@@ -22,7 +22,7 @@ from irc.driver.text_files import load_text, save_text
 from irc.frontends.torch.importer import TABLE, constant
 from irc.module import Module
 from tests.architectures import define_nms
-from tests.command_line import irc_process
+from tests.command_line import irc_here, irc_process
 from tests.models import relative_error
 
 
@@ -301,12 +301,12 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
     assert done.code == 0 and "func @main<N>(%x: f32[N, 4])" in done.out and '"gpt.py":10' in done.out
     # On a slow machine a note says how long that took.
     assert "module @net" in done.out and all(line.startswith("note: reading") for line in done.err.splitlines())
-    assert irc_process("print", "gpt.py:program", folder=tmp_path).code == 0
-    done = irc_process("print", "gpt.py:bare", folder=tmp_path)
+    assert irc_here("print", "gpt.py:program", folder=tmp_path).code == 0
+    done = irc_here("print", "gpt.py:bare", folder=tmp_path)
     assert done.code == 3 and "error[torch.export]" in done.err and "Traceback" not in done.err
-    done = irc_process("print", "gpt.py:number", folder=tmp_path)
+    done = irc_here("print", "gpt.py:number", folder=tmp_path)
     assert done.code == 3 and "error[file.format]" in done.err
-    done = irc_process("run", "gpt.py:net", "--dim", "N=3", "--backend", "onnx", folder=tmp_path)
+    done = irc_here("run", "gpt.py:net", "--dim", "N=3", "--backend", "onnx", folder=tmp_path)
     assert done.code == 0, done.err
 
 
