@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +69,29 @@ def test_the_server_serves_until_it_is_ended_or_what_libraries_read_changes(
     os.kill(int(second[0]), signal.SIGKILL)
     assert run(server, tmp_path, parent)[0] in (0, 1)  # it may not have ended yet
     assert run(server, tmp_path, parent)[0] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+def test_an_interrupt_ends_the_run(tmp_path: Path) -> None:
+    """The run itself, too, which is a process of the server; and neither prints anything about it."""
+    (tmp_path / "artefact").mkdir()
+    (tmp_path / "artefact" / "__main__.py").write_text(
+        "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    server = ArtefactProcess()
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        server.run(tmp_path, [])
+    thread.join()
+    state = Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    deadline = time.monotonic() + 10
+    while state.exists() and state.read_text().split()[2] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not state.exists() or state.read_text().split()[2] == "Z"

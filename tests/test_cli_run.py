@@ -119,7 +119,7 @@ def test_arrays_may_be_called_anything(folder: Path) -> None:
     [
         (("print", "a_folder"), "usage.model", "a_folder is a folder", "irc explain usage.model"),
         (("print", "artefact"), "usage.model", "artefact is a folder",
-         "irc run runs a folder that irc compile has written"),
+         "irc run runs a folder as irc compile has written it, with no other files"),
         (("print", "modle.onnx"), "file.missing", "there is no file modle.onnx", "did you mean model.onnx?"),
         (("print", "model.onx"), "usage.model", "this is not a model that irc reads: model.onx",
          "did you mean model.onnx?"),

@@ -7,8 +7,10 @@ imports nothing of irc: it reads requests, lines of JSON, and answers each with 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,14 +56,16 @@ class ArtefactProcess:
             self.close()
         if self._process is None:
             self._environment = current
+            # In a group of its own: Ctrl-C is for irc, which ends the server and the run in it by `close`.
             self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                             text=True, encoding="utf-8")  # fmt: skip
+                                             text=True, encoding="utf-8", process_group=0)  # fmt: skip
         return self._process
 
     def close(self) -> None:
         """End the server, and the run in it."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
             self._process = None
 

@@ -283,8 +283,8 @@ def _read(source: Source, fold_defaults: bool, operations: Mapping[str, Operatio
     suffix = path.suffix.lower()
     if os.path.isdir(path):
         is_artefact = os.path.isfile(path / "manifest.json")
-        raise fail("usage.model", f"{shortened(text)} is a folder", expected=expected,
-                   help="irc run runs a folder that irc compile has written" if is_artefact else None)  # fmt: skip
+        help = "irc run runs a folder as irc compile has written it, with no other files" if is_artefact else None
+        raise fail("usage.model", f"{shortened(text)} is a folder", expected=expected, help=help)
     if suffix == ".py":
         raise fail("usage.model", f"{text} is a Python file without the name of a model in it", expected=f"{text}:NAME",
                    help="NAME is a module, or a function without parameters that returns one")  # fmt: skip
