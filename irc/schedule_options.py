@@ -17,6 +17,7 @@ LARGEST_BLOCK = 1 << 16
 MOST_WARPS = 32
 MOST_STAGES = 8
 MOST_PARTS = 1 << 16
+MOST_ROWS = 1 << 16  # of blocks that run in turn
 LONGEST_PART = 1 << 48
 
 
@@ -30,6 +31,8 @@ class ScheduleOptions:
     k: elements in a block along the axes over which products are summed; 16 or more, as `m` and `n` of products are.
     warps: the warps of 32 threads of one program, a power of two.
     stages: how many iterations of a loop the compiler keeps in flight.
+    order: of products, how many blocks of rows run in turn for each block of columns, before the next columns: what
+        they read of the second operand is then in the cache.
     index_bits: 64 for indices of 64 bits at all sizes, 32 for those of 32, where no size may need more.
     split: in how many parts what is reduced is divided, which another kernel combines (the pass `split`); 1 for none.
         The other options are then those of the kernels that reduce parts.
@@ -42,6 +45,7 @@ class ScheduleOptions:
     k: int | None = None
     warps: int | None = None
     stages: int | None = None
+    order: int | None = None
     index_bits: int | None = None
     split: int | None = None
     part: int | None = None
@@ -80,7 +84,7 @@ class ScheduleOptions:
 
 
 NAMES = tuple(field.name for field in fields(ScheduleOptions))
-LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "index_bits": 64, "split": MOST_PARTS,
+LIMITS = {"warps": MOST_WARPS, "stages": MOST_STAGES, "order": MOST_ROWS, "index_bits": 64, "split": MOST_PARTS,
           "part": LONGEST_PART}  # of what is no block  # fmt: skip
-COUNTS = ("stages", "split", "part")  # which need not be powers of two
+COUNTS = ("stages", "order", "split", "part")  # which need not be powers of two
 NO_OPTIONS = ScheduleOptions()

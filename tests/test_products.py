@@ -248,7 +248,10 @@ def test_products_without_rows_are_reductions() -> None:
         assert [node.kind for node in kernel.nodes if isinstance(node, Reduce)] == ["sum"]
 
 
-@pytest.mark.parametrize("stated", [{"m": 16, "n": 16, "k": 16}, {"m": 32}, {"k": 128, "warps": 2, "stages": 2}])
+@pytest.mark.parametrize("stated", [
+    {"m": 16, "n": 16, "k": 16}, {"m": 32}, {"k": 128, "warps": 2, "stages": 2}, {"m": 16, "n": 16, "order": 1},
+    {"m": 16, "n": 16, "order": 2},
+])  # fmt: skip
 def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path) -> None:
     module = kernelized("epilogue", "f16")
     operation = the_operation(module)
@@ -256,6 +259,7 @@ def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 33, "N": 50, "K": 70}, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
         assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+    assert f"blocks_m, blocks_n, {stated.get('order', 8)})" in (tmp_path / "a" / "kernels.py").read_text()
     schedule = kernel_of(operation).schedule
     assert {tile.name: tile.block for tile in schedule.tiles}.items() >= {
         name: value for name, value in stated.items() if len(name) == 1}.items()  # fmt: skip
@@ -268,6 +272,7 @@ def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path
 
 # -- text and targets ------------------------------------------------------------------------------------------
 
+
 def gemm(x: Value, w: Value, bias: Value, residual: Value) -> Value:
     return ops.add(ops.gelu(ops.add(ops.matmul(x, w, name="up"), bias)), residual)
 
@@ -279,8 +284,10 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "swiglu": (swiglu, ("bf16[4, 1024, 2048]", "bf16[2048, 5632]", "bf16[2048, 5632]")),
     "f32": (ops.matmul, ("f32[512, 512]", "f32[512, 512]")),
     "ragged": (lambda x, w: ops.matmul(ops.exp(x), w), ("bf16[100, 100]", "bf16[100, 130]")),
-    "normalized": (lambda x, s, w: ops.matmul(ops.rms_norm(x, s), w),
-                   ("bf16[4096, 2048]", "bf16[2048]", "bf16[2048, 3072]")),
+    "normalized": (
+        lambda x, s, w: ops.matmul(ops.rms_norm(x, s), w),
+        ("bf16[4096, 2048]", "bf16[2048]", "bf16[2048, 3072]"),
+    ),
     "rms_swiglu": (gated, ("bf16[4, 1024, 2048]", "bf16[2048]", "bf16[2048, 5632]", "bf16[2048, 5632]")),
     "cosines": (cosines, ("f16[4096, 1024]", "f16[1024, 4096]")),
 }

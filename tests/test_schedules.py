@@ -106,6 +106,8 @@ WRONG = [
     ({"warps": 64}, "`warps` of a schedule is 64"),
     ({"warps": 3}, "`warps` of a schedule is 3"),
     ({"stages": 9}, "`stages` of a schedule is 9"),
+    ({"order": 0}, "`order` of a schedule is 0"),
+    ({"order": 4}, "F15: @fused: the schedule has an `order` of blocks, and the tile axes are m, n, without k"),
     ({"index_bits": 16}, "`index_bits` of a schedule is 16"),
     ({"index_bits": 32}, "F15: @fused: indices have 32 bits in the schedule, and they may run up to 300*B"),
     ({"i": 64}, "F15: @fused: the schedule has a block of `i`, and the tile axes are m, n"),

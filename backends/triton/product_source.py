@@ -81,7 +81,7 @@ class ProductWriter(KernelWriter):
         rows, columns = self.schedule.rows, self.schedule.columns
         assert rows is not None and columns is not None
         which = "program" if self.schedule.batch is None else "program % (blocks_m * blocks_n)"
-        position = f"{which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {GROUP}"
+        position = f"{which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {self.kernel.options.order or GROUP}"
         return {
             "blocks_m": f"blocks_m, blocks_n = {self._number_of_blocks(rows)}, {self._number_of_blocks(columns)}",
             "block_m": f"block_m, block_n = tl.swizzle2d({position})",

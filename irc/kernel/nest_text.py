@@ -24,7 +24,8 @@ def nest_text(kernel: Kernel, name: str, labels: Mapping[str, str] | None = None
     """
     schedule = kernel.schedule
     options = kernel.options
-    counts = (("stages", options.stages), ("parts", options.split), ("elements in a part", options.part))
+    counts = (("stages", options.stages), ("blocks of rows in turn", options.order), ("parts", options.split),
+              ("elements in a part", options.part))  # fmt: skip
     stated = [f"{number} {what}" for what, number in counts if number is not None]
     return [
         f"@{name}: {kernel.kind}, {', '.join([f'{schedule.warps} warps', *stated])}",

@@ -16,8 +16,8 @@ def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elem
     """A stated schedule has blocks for the tile axes of the kernel only, and a tile of at most 1,048,576 elements.
 
     Why: a pointwise kernel has one tile axis, `i`, or rows and columns, `m` and `n`; one that reduces has its reduced
-    axes as columns. A block of an axis that the kernel does not have would have no effect. Triton compiles no tile of
-    more elements.
+    axes as columns. A block of an axis that the kernel does not have would have no effect, and so would an `order` of
+    blocks in a kernel that is no product summed along `k`. Triton compiles no tile of more elements.
 
     Example: {%y} of
         func @main(%x: f32[8, 9]) -> f32[8, 9] {
@@ -32,13 +32,16 @@ def schedule_fits_the_tiles(options: ScheduleOptions, tiles: Sequence[str], elem
     if extra:
         message = f"the schedule has a block of `{extra[0]}`, and the tile axes are {', '.join(tiles) or 'none'}"
         raise LegalityFailure("F15", message)
+    if options.order is not None and "k" not in tiles:
+        message = (
+            f"the schedule has an `order` of blocks, and the tile axes are {', '.join(tiles) or 'none'}, without k"
+        )
+        raise LegalityFailure("F15", message)
     if options.blocks and elements > LARGEST_TILE:
         raise LegalityFailure("F15", f"the schedule has tiles of {elements} elements, at most {LARGEST_TILE}")
 
 
-def schedule_fits_a_product(
-    options: ScheduleOptions, least: int, tiles: Sequence[str] = ("m", "n", "k")
-) -> None:
+def schedule_fits_a_product(options: ScheduleOptions, least: int, tiles: Sequence[str] = ("m", "n", "k")) -> None:
     """Rule F15, of a kernel with products, with blocks of at least `least`."""
     schedule_fits_the_tiles(options, tiles, (options.m or 1) * (options.n or 1))
     for name, block in options.blocks.items():
