@@ -52,6 +52,7 @@ _activation(
     ("HardSigmoid", 6, {"alpha": 0.3, "beta": 0.4}), alpha=0.3, beta=0.4,
 )  # fmt: skip
 _activation("hard_swish", F.hardswish, ("HardSwish", 14, {}))
+_activation("hard_swish", F.hardswish, None, division="last")
 _activation("softplus", F.softplus, ("Softplus", 1, {}))
 _activation("softsign", F.softsign, ("Softsign", 1, {}))
 _activation("mish", F.mish, ("Mish", 18, {}))

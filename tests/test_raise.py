@@ -28,6 +28,7 @@ from irc.ops import (
     layer_norm,
     matmul,
     maximum,
+    minimum,
     mul,
     neg,
     pow_,
@@ -407,5 +408,8 @@ def test_constants_of_f64_are_those_of_f64(dtype: str, is_raised: bool) -> None:
         module = trace(lambda x: mul(x, hard_sigmoid(x, alpha=sixth, beta=0.5)), f"{dtype}[8]")  # noqa: B023
         raised = irc.opt(module, "raise")
         assert any(operation.name == "hard_swish" for operation in raised.main.block) is is_raised
+    last = trace(lambda x: div(mul(x, minimum(maximum(add(x, 3.0), 0.0), 6.0)), 6.0), f"{dtype}[8]")
+    (operation,) = (each for each in irc.opt(last, "raise").main.block if each.name == "hard_swish")
+    assert operation.attributes["division"] == "last", "the product overflows"
     exact = trace(lambda x: mul(x, hard_sigmoid(x, alpha=1 / 6, beta=0.5)), f"{dtype}[8]")
     assert any(operation.name == "hard_swish" for operation in irc.opt(exact, "raise").main.block)

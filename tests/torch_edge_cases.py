@@ -38,6 +38,7 @@ FLOATS = torch.tensor([
 ])  # fmt: skip
 DENORMAL = torch.tensor([1e-40, -1e-45])
 WIDE = torch.cat([FLOATS.double(), torch.tensor([1e300, -1e300, 1e-300, 700.0, 27.5], dtype=torch.float64)])
+WIDE_ENDS = torch.cat([WIDE, torch.tensor([1.7e308, 3e307, 2e307, -1.7e308, 1e-309, -1e-309], dtype=torch.float64)])
 NARROW = [nan, inf, -inf, 0.0, -0.0, 1.0, -1.0, 0.5, 300.0, -300.0, 2.5, 11.0]
 HALVES = torch.tensor([*NARROW, 65504.0, -65504.0, 6e-8]).half()
 BRAINS = torch.tensor([*NARROW, 3e38, -3e38, 2e-38]).bfloat16()
@@ -119,8 +120,8 @@ MARGINS = {
                              F.multi_margin_loss(x[0], y[0, :1], reduction="none")),
 }  # fmt: skip
 ACTIVATIONS = {
-    **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardtanh elu selu celu leaky_relu softplus
-       softsign logsigmoid""".split()},
+    **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardswish hardtanh elu selu celu
+       leaky_relu softplus softsign logsigmoid""".split()},
     "tanh": torch.tanh, "elu_2": lambda x: F.elu(x, 2.0), "leaky": lambda x: F.leaky_relu(x, 2.0),
     **{f"leaky_{slope}": lambda x, slope=slope: F.leaky_relu(x, slope)
        for slope in (0.0, -0.0, -2.0, float("inf"), -float("inf"), float("nan"))},
@@ -202,6 +203,14 @@ POWERS = {
     "tensor": lambda x, y: torch.pow(x, y), "minus": lambda x, y: torch.pow(x, -y), "0d": lambda x, y: x ** y[0],
     "constant": lambda x, y: torch.pow(x, HALF), "one": lambda x, y: torch.pow(x, torch.tensor(0.5)),
     "both_0d": lambda x, y: torch.pow(x[2], y[0]),
+}  # fmt: skip
+
+NORMS = {f"norm_{p}": lambda x, p=p: x.norm(p, dim=1) for p in (1, 2, 2.5, 3, 4, -3)}
+MOMENTS = {"var": lambda x: x.var(1), "std": lambda x: x.std(1)}
+LARGEST = torch.tensor([[3.4e38, -3.4e38, 3.4e38], [1e38, 1e38, -1e38], [1e-38, 2e-38, 0.0]])
+SWISHES = {
+    "swish": F.hardswish, "relu6": lambda x: x * F.relu6(x + 3) / 6, "sigmoid": lambda x: x * F.hardsigmoid(x),
+    "divided": lambda x: x * (F.relu6(x + 3) / 6),
 }  # fmt: skip
 
 # -- along axes -------------------------------------------------------------------------------------------------------
@@ -374,6 +383,13 @@ CASES: dict[str, Case] = {
         torch.tensor([257, 2049, 16777217, 300, 1], dtype=torch.int32).expand(18, 5).contiguous())),
     "margins": Case(MARGINS, (CLASSES, LABELS)),
     "activations": Case(ACTIVATIONS, (FLOATS,), 1e-5, 1e-37),
+    "hardswish": Case(SWISHES, (FLOATS,)), "hardswish f64": Case(SWISHES, (WIDE_ENDS,), 1e-12),
+    "hardswish bf16": Case(SWISHES, (BRAINS,), 1.6e-2), "hardswish f16": Case({"swish": F.hardswish}, (HALVES,), 2e-3),
+    "largest": Case(MOMENTS, (LARGEST,)), "largest f64": Case(MOMENTS, (LARGEST.double() * 5e269,), 1e-12),
+    "norms f16": Case(NORMS, (torch.tensor([[6e-5, 3e-5, -6e-5], [20000.0, 100.0, -15872.0]]).half(),), 2e-3),
+    "norms bf16": Case(NORMS, (torch.tensor([[1e-15, 2e-15, -1e-15], [1e10, 3e10, -1e10]]).bfloat16(),), 1.6e-2),
+    "gamma": Case({"lgamma": torch.lgamma},
+                  (torch.cat([WIDE_ENDS[-6:], torch.tensor([-3.0, -2.5, 0.0, -0.0, inf, nan])]),), 1e-12),
     "binary": Case(BINARY, each(FLOATS), 1e-5), "binary f16": Case(BINARY, each(HALVES), 2e-3),
     "binary bf16": Case(BINARY, each(BRAINS), 1.6e-2),
     "remainders": Case({"remainder": torch.remainder, "fmod": torch.fmod}, each(FLOATS, torch.tensor([

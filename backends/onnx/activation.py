@@ -21,7 +21,8 @@ SAME: list[Row] = [
     same("celu", "Celu", "alpha"),
     same("sigmoid", "Sigmoid"),
     same("hard_sigmoid", "HardSigmoid", "alpha", "beta"),
-    same("hard_swish", "HardSwish"),
+    same("hard_swish", "HardSwish", when=lambda operation, target: (
+        operation.attributes["division"] == "first" or not target.keeps_edges)),
     same("softplus", "Softplus"),
     same("softsign", "Softsign"),
     same("mish", "Mish"),

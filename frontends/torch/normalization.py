@@ -161,5 +161,6 @@ def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
         return (ops.reduce_max if ord > 0 else ops.reduce_min)(ops.abs_(x), axes=axes, keep_dims=keepdim)
     if ord == 0:
         return ops.reduce_sum(converted(ops.not_equal(x, 0.0), x.dtype), axes=axes, keep_dims=keepdim)
-    total = ops.reduce_sum(ops.pow_(ops.abs_(x), float(ord)), axes=axes, keep_dims=keepdim)
-    return ops.pow_(total, 1 / ord)
+    sizes = converted(ops.abs_(x), accumulator_of(x.dtype))  # powers of f16 and bf16 are not rounded to these
+    total = ops.reduce_sum(ops.pow_(sizes, float(ord)), axes=axes, keep_dims=keepdim)
+    return converted(ops.pow_(total, 1 / ord), x.dtype)

@@ -52,7 +52,7 @@ SAME: list[Row] = [
 SAME += [
     reads(name)(definition)
     for name, definition in {
-        "relu": ops.relu, "silu": ops.silu, "hardswish": ops.hard_swish, "mish": ops.mish,
+        "relu": ops.relu, "silu": ops.silu, "mish": ops.mish,
     }.items()
 ]  # fmt: skip
 
@@ -338,6 +338,11 @@ def relu6(self):
 @reads("hardsigmoid")
 def hard_sigmoid(self):
     return ops.hard_sigmoid(self, alpha=1 / 6, beta=0.5)
+
+
+@reads("hardswish")
+def hard_swish(self):
+    return ops.hard_swish(self, division="last")
 
 
 @reads("softplus")

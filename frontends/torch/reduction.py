@@ -149,11 +149,16 @@ def deviation_mean(self, dim=None, *, correction=1, keepdim=False):
 
 
 def deviation_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tuple[Value, Value]:
-    """Of distances as parts of the largest one, since their squares may be beyond the range where it is not."""
+    """Of distances as parts of the largest one: ATen computes that of f32 in f64, in which no square of one is beyond
+    the range. That of f64 it computes without parts."""
     axes = axes_of(dim, x.rank)
+    if x.dtype is F64:
+        variance, mean = variance_and_mean(x, dim, correction, keepdim)
+        return ops.sqrt(variance), mean
     mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
     largest = ops.reduce_max(ops.abs_(away), axes=axes, keep_dims=True)
-    parts = ops.div(away, ops.select(ops.equal(largest, 0.0), 1.0, largest))
+    is_unit = ops.bitwise_or(ops.equal(largest, 0.0), ops.equal(largest, math.inf))
+    parts = ops.div(away, ops.select(is_unit, 1.0, largest))
     square = ops.div(ops.reduce_sum(ops.square(parts), axes=axes, keep_dims=True), degrees)
     results = ops.mul(ops.sqrt(square), largest), undefined_over_nothing(mean, x, axes)
     deviation, mean = (converted(each if keepdim else without(each, axes), x.dtype) for each in results)
@@ -197,6 +202,8 @@ def distances_from_mean(x: Value, axes: tuple[int, ...], correction: Any) -> tup
     mean = ops.reduce_sum(ops.mul(x, share), axes=axes, keep_dims=True)  # a sum of all might overflow
     away = ops.sub(x, mean)
     rest = ops.reduce_sum(ops.mul(away, share), axes=axes, keep_dims=True)
+    if x.dtype is not F64:  # a distance beyond the range of f32 is infinite, and so is the variance
+        rest = ops.select(ops.is_inf(rest), 0.0, rest)
     return mean, ops.sub(away, rest), degrees
 
 

@@ -123,9 +123,10 @@ def log_gamma(x: Value) -> Value:
     result = ops.sub(ops.mul(ops.sub(y, 0.5), ops.log(base)), base)
     result = ops.add(result, ops.log(ops.mul(total, math.sqrt(2 * math.pi))))
     sine = ops.abs_(ops.sin(ops.mul(ops.sub(x, ops.round_(x)), math.pi)))
-    mirrored = ops.sub(ops.log(ops.div(math.pi, sine)), result)
+    mirrored = ops.sub(ops.sub(math.log(math.pi), ops.log(sine)), result)  # pi / sine may overflow
     result = ops.select(is_low, mirrored, result)
-    return ops.select(ops.is_inf(x), math.inf, result)
+    is_pole = ops.bitwise_and(is_low, ops.equal(sine, 0.0))
+    return ops.select(ops.bitwise_or(is_pole, ops.is_inf(x)), math.inf, result)
 
 
 def digamma_of(x: Value) -> Value:

@@ -455,6 +455,8 @@ _TO_FOUR: dict[str, Any] = {"sizes": (1, 2, 4), "scales": None, "mode": "linear"
                             "nearest": "floor", "cubic_coefficient": -0.75}  # fmt: skip
 _ATTENTION: dict[str, Any] = {"scale": None, "causal": False, "masked_rows": "zero"}
 NAMED = [
+    _row("hard_swish", "overflow", "the product overflows before it is divided, if division is \"last\"",
+         [_f32(6e37, 5e37, -3e38)], _f32(INF, 5e37, -0.0), division="last"),
     _row("max_pool", "NaN", "every window that contains NaN gives NaN", [Sample(F32, [[[1.0, NAN, 2.0, 3.0]]])],
          Sample(F32, [[[NAN, NAN, 3.0]]]), "torch", **_POOL),
     _row("max_pool", "infinity", "a window of -inf gives -inf", [Sample(F32, [[[-INF, -INF, 1.0, INF]]])],

@@ -323,21 +323,19 @@ def _(x, alpha, beta):
 
 
 @op(Pointwise())
-def hard_swish(x: Float, /) -> Value:
+def hard_swish(x: Float, /, *, division: Literal["first", "last"] = "first") -> Value:
     """x * (x / 6 + 1/2, limited to [0, 1]).
 
     Shapes: x any. Result: x's type.
-    Source: ONNX HardSwish-22; torch.nn.functional.hardswish.
+    Attributes: division: "last" is x * (x + 3, limited to [0, 6]) / 6, whose product overflows above a sixth of the
+    largest number.
+    Source: ONNX HardSwish-22 ("first"); torch.nn.functional.hardswish ("last").
     Edge cases: -inf gives NaN, as -inf * 0 does.
     """
     wide = widen(x)
+    if division == "last":
+        return convert(div(mul(wide, clip(add(wide, 3), 0, 6)), 6), x.dtype)
     return convert(mul(wide, hard_sigmoid(wide, alpha=1 / 6, beta=0.5)), x.dtype)
-
-
-@spelling(hard_swish)
-def _(x):
-    wide = widen(x)
-    return convert(div(mul(wide, minimum(maximum(add(wide, 3), 0), 6)), 6), x.dtype)
 
 
 @op(Pointwise(onnx="Softplus"))
