@@ -168,7 +168,7 @@ def test_rules_that_numerics_leaves_out_are_named(tmp_path: Path, verb: str) -> 
 
 
 def test_experiment_names_rules_that_numerics_leaves_out(tmp_path: Path) -> None:
-    pipelines = ("-p", 'base="default"', "-p", "own=rewrite,default")
+    pipelines = ("-p", "base=default", "-p", "own=rewrite,default")
     command = ("experiment", f"{EXAMPLES}/block.py:scaled", *pipelines, "--load", RULES)
     assert irc_here(*command, folder=tmp_path).err.count(NOTE) == 1
     assert "is not tried" not in irc_here(*command, "--numerics", "reassociates", folder=tmp_path).err
