@@ -218,6 +218,12 @@ def test_damaged_files_have_no_completions_and_no_errors(folder: Path, monkeypat
             assert completion.answer(cli) == 0, line
 
 
+def test_names_that_a_terminal_would_act_on_are_left_out(folder: Path) -> None:
+    names = ["plain", '"red\x1b[31m"', '"turned\u202e"']
+    (folder / "named.irc").write_text("".join(f"%{name} = neg %x : f32[2]\n" for name in names), encoding="utf-8")
+    assert {"%x", "%plain"} == set(answered(folder, "irc explain named.irc %"))
+
+
 def test_lines_that_are_wrong_have_no_errors(folder: Path) -> None:
     for line in ("irc nothing ", "irc print --nothing ", "irc kernels small.irc --dim N --limit ", "irc print 'small",
                  "irc print \\", "irc", "irc kernels small.irc --dim N=1=2,x --dim "):  # fmt: skip
