@@ -236,6 +236,13 @@ def test_forty_stages_are_imported_in_a_second(name: str) -> None:
     assert seconds < 10  # where it does not end, minutes; a second on a machine that has nothing else to do
 
 
+def test_dims_of_many_pools_stop_growing() -> None:
+    """Extents that are halved until nothing is left of them: the divisions must not nest."""
+    largest = [max(d.size for d in all_dims(from_model(chains.SIZES["SAME pools"](stages), NO_FOLDER))
+                   if not isinstance(d, int)) for stages in (80, 320)]  # fmt: skip
+    assert largest[0] == largest[1]
+
+
 @pytest.mark.parametrize("names", [lambda index: f"S{index}", lambda index: None, lambda index: f"d{index}"])
 def test_many_inputs_are_imported_in_linear_time(names: Callable[[int], str | None]) -> None:
     """Each input has a dim of its own: named, without a name, or named as irc names what has no name."""

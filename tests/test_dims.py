@@ -239,6 +239,19 @@ def test_divisions_end() -> None:
                         assert by == 0 or evaluate(floor_divide(whole, divisor), values) == number // by
 
 
+def test_a_ceiling_of_what_is_less_than_the_divisor_is_whether_there_is_anything() -> None:
+    page, billion = symbol("page", 0, 16).expr, symbol("many", 0, 10**9).expr
+    assert ceil_divide(page, 16) == minimum(page, 1) and ceil_divide(page, 15) == (page + 14) // 15
+    halved: Dim = billion
+    for _ in range(60):
+        halved = ceil_divide(halved, 2)
+    assert halved == minimum((billion + 2**29 - 1) // 2**29, 1)
+    for value in (0, 1, 16):
+        assert evaluate(ceil_divide(page, 16), {sole(page): value}) == -(-value // 16)
+    for value in (0, 1, 2**29, 2**29 + 1, 10**9):
+        assert evaluate(halved, {sole(billion): value}) == min(value, 1)
+
+
 def test_ceil_division() -> None:
     assert ceil_divide(h, 32) == (h + 31) // 32
     assert ceil_divide(7, 2) == 4 and ceil_divide(-7, 2) == -3 and ceil_divide(7, -2) == -3

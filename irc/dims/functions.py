@@ -209,10 +209,15 @@ def _of_term(monomial: Monomial, coefficient: int, leading: Monomial, lead: int,
 
 
 def _divide_division(a: Dim, b: Dim) -> tuple[Dim, Dim]:
-    """What no other rule divides. `(x//p + c)//b = (x + c*p)//(p*b)`; where b divides n, `(x % n)//b = (x//b) % (n//b)`
-    and `(x % n) % b = x % b`."""
+    """What no other rule divides. `(x + b - 1)//b = min(x, 1)` where x is at least 0 and at most b; `(x//p + c)//b = (x
+    + c*p)//(p*b)`; where b divides n, `(x % n)//b = (x//b) % (n//b)` and `(x % n) % b = x % b`."""
     quotient = applied("//", (a, b))
     if isinstance(quotient, int):  # by its interval
+        return quotient, a - b * quotient
+    above = a - b + 1
+    low, high = bounds(above)
+    if isinstance(b, int) and low >= 0 and high <= b:  # of halves of halves: whether there is anything
+        quotient = minimum(above, 1)
         return quotient, a - b * quotient
     remainder = applied("%", (a, b))
     constant = dict(terms_of(a)).get((), 0)
