@@ -180,6 +180,17 @@ def test_a_value_may_be_another_to_each_of_its_readers() -> None:
     assert 0 < slack[0] < 2.0**-18 and slack[1] == 0 and 0 < slack[2] < 2.0**-9
 
 
+@pytest.mark.parametrize(("op_type", "undecided"), [("Conv", [True, False]),
+                                                    ("ConvTranspose", [False, True, False, False])])  # fmt: skip
+def test_what_overflows_before_it_is_added_to_an_infinity_is_not_compared(op_type: str, undecided: list[bool]) -> None:
+    """3e38 * -1.5 is -inf, and NaN beside inf, where it is rounded before the sum; there are no kernels of f64."""
+    graph = Graph(17, 1)
+    x = graph.input(Argument([1, 1, 3], [np.float32([[[3e38, -np.inf, 1.0]]])]))
+    y = graph.one(op_type, x, graph.const(np.float32([[[-1.5, -3.0]]])))
+    reference = Truth.of(y.arrays[0], [run[0] for run in graph.samples(0, [y], SAMPLES)])
+    assert reference.undecided.ravel().tolist() == undecided
+
+
 def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:
     graph, source = Graph(17, 1), Source(1)
     given = Argument([1, 1, 2], [np.float32([[[1.0, 2.0]]])])

@@ -40,6 +40,7 @@ ACCUMULATED = frozenset(
     "QuantizeLinear DynamicQuantizeLinear If Loop Scan".split()
 )
 PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
+SCALE = 20  # a power of 2: more than sums of a few products of small weights add to the largest number
 # Of bounded functions implementations promise an absolute error.
 ABSOLUTE = frozenset(
     "Sigmoid Tanh Sin Cos Erf Gelu HardSigmoid Softplus Softsign Mish Swish Softmax LogSoftmax ReduceLogSumExp If Loop "
@@ -333,5 +334,9 @@ def in_f64(node: Node, arrays: list[Array]) -> list[Array]:
     try:
         results = node.run([array.astype(np.float64) if array.dtype == np.float32 else array for array in arrays])
     except RUNTIME_ERRORS:  # there is no such kernel
-        return node.run(arrays)
+        if node.proto.op_type not in ("Conv", "ConvTranspose") or arrays[0].dtype != np.float32:
+            return node.run(arrays)
+        # Linear in the image and the bias, which are scaled so that no sum overflows on the way.
+        scaled = [array if index == 1 else array * np.float32(2.0**-SCALE) for index, array in enumerate(arrays)]
+        results = [array * 2.0**SCALE for array in (each.astype(np.float64) for each in node.run(scaled))]
     return [array.astype(dtype) for array, dtype in zip(results, declared, strict=True)]
