@@ -208,6 +208,16 @@ def test_scores_that_are_not_numbers_are_as_pytorch_computes_them() -> None:
     assert np.isnan(result).all()
 
 
+@pytest.mark.parametrize("target", ["cpu", "portable"])
+def test_no_heads_of_keys_do_not_end_the_process(target: str) -> None:
+    """ONNX Runtime 1.31 divides the heads of queries by them, and the process ends."""
+    proto = model("(float[2,2,3,4] q, float[2,G,5,4] k, float[2,G,5,4] v) => (y) { y = Attention(q, k, v) }", 23)
+    for groups in (0, 1, 2):
+        inputs = {"q": random(2, 2, 3, 4), "k": random(2, groups, 5, 4), "v": random(2, groups, 5, 4, seed=1)}
+        (result,) = in_runtime(compiled(proto, target), inputs)
+        check_close(result, in_runtime(proto, inputs)[0] if groups else np.zeros((2, 2, 3, 4), np.float32))
+
+
 # -- attention to a cache ----------------------------------------------------------------------------------------
 
 

@@ -86,7 +86,9 @@ def attended(g: Graph, q: Value, k: Value, v: Value, mask: Value | None, masked_
     rows = mask_rows(g, q, mask, masked_rows)
     # An empty operand fails in the runtime, and no heads of k end the process.
     extents = dict.fromkeys(extent for x in (q, k, v) for extent in x.shape if dims.less(0, extent) is not True)
-    return unless_empty(g, dims.product(extents), lambda inner: inner.node("Attention", q, k, v, rows, **options))
+    ends_process = k.rank == 4 and k.shape[1] in extents
+    return unless_empty(g, dims.product(extents), lambda inner: inner.node("Attention", q, k, v, rows, **options),
+                        always=ends_process)  # fmt: skip
 
 
 def mask_rows(g: Graph, q: Value, mask: Value | None, masked_rows: str) -> Operand:
