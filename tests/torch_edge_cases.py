@@ -122,6 +122,7 @@ MARGINS = {
 ACTIVATIONS = {
     **{name: getattr(F, name) for name in """relu relu6 silu mish hardsigmoid hardswish hardtanh elu selu celu
        leaky_relu softplus softsign logsigmoid""".split()},
+    "sign_of_logsigmoid": lambda x: 1 / F.logsigmoid(x),
     "tanh": torch.tanh, "elu_2": lambda x: F.elu(x, 2.0), "leaky": lambda x: F.leaky_relu(x, 2.0),
     **{f"leaky_{slope}": lambda x, slope=slope: F.leaky_relu(x, slope)
        for slope in (0.0, -0.0, -2.0, float("inf"), -float("inf"), float("nan"))},

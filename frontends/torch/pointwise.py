@@ -356,7 +356,9 @@ def softplus(self, beta=1, threshold=20):
 
 @reads("log_sigmoid")
 def log_sigmoid(self):
-    return ops.neg(ops.softplus(ops.neg(self)))
+    """A difference from 0, which is 0 for large numbers, and not -0."""
+    wide = converted(self, accumulator_of(self.dtype))
+    return converted(ops.sub(0.0, ops.softplus(ops.neg(wide))), self.dtype)
 
 
 @reads("log_sigmoid_forward")
