@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from irc import dims
+from irc.dims import Dim
 from irc.index_map import compose, is_empty, transpose_map
 from irc.ir import Value
 from irc.ops import reshape, transpose
@@ -34,3 +35,9 @@ def rows_of(value: Value) -> Value:
     inwards = transpose(value, permutation=HEADS_INWARDS)
     batch, length, heads, depth = inwards.shape
     return reshape(inwards, shape=(batch, length, dims.product((heads, depth))))
+
+
+def heads_of(rows: Value, heads: int, depth: Dim) -> Value:
+    """[B, S, H*D] as [B, H, S, D]."""
+    batch, length, _ = rows.shape
+    return transpose(reshape(rows, shape=(batch, length, heads, depth)), permutation=HEADS_INWARDS)

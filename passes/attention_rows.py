@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from irc.ir import Operation
 from irc.module import EdgeCases, Module
 from irc.op import Builder
-from irc.ops import attention_rows, reshape, transpose
+from irc.ops import attention_rows
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._rows_of_heads import HEADS_INWARDS, is_view_of_rows, rows_of
-from irc.rewrite import erase_dead
+from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
+from irc.passes._taken import is_taken
 
 
 @dataclass
@@ -44,11 +44,7 @@ def _of_rows(operation: Operation, context: PassContext, edge_cases: EdgeCases) 
         return False
     with Builder.before_operation(operation, operation.location.by("attention_rows")):
         rows = attention_rows(*map(rows_of, (q, k, v)), *mask, heads=heads, groups=groups, **operation.attributes)
-        replacement = rows.operation
-        assert replacement is not None
-        if context.target is not None and not context.target.takes(replacement, edge_cases):
-            erase_dead([replacement])
+        if not is_taken(rows, context, edge_cases):
             return False
-        apart = reshape(rows, shape=(q.shape[0], q.shape[2], heads, v.shape[3]))
-        operation.replace([transpose(apart, permutation=HEADS_INWARDS)])
+        operation.replace([heads_of(rows, heads, v.shape[3])])
     return True

@@ -13,7 +13,7 @@ from irc.op import Builder, const
 from irc.ops import global_average_pool, mul, reshape, resize
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
-from irc.rewrite import erase_dead
+from irc.passes._taken import is_taken
 
 BLOCK = 16  # channels; of 8 on processors without AVX-512
 FUSED = ("clip", "hard_sigmoid", "hard_swish", "leaky_relu")  # a part of the convolution before them alone
@@ -121,18 +121,9 @@ def _pooled(operation: Operation, context: PassContext, edge_cases: EdgeCases) -
         return None
     with Builder.before_operation(operation, operation.location.by("blocked_layout")):
         pooled = global_average_pool(x)
-        if not _is_taken(pooled, context, edge_cases):
+        if not is_taken(pooled, context, edge_cases):
             return None
         return pooled if operation.result.rank == 4 else reshape(pooled, shape=operation.result.shape)
-
-
-def _is_taken(value: Value, context: PassContext, edge_cases: EdgeCases) -> bool:
-    """Whether the target has the operation that has been built; it is erased otherwise."""
-    assert value.operation is not None
-    if context.target is None or context.target.takes(value.operation, edge_cases):
-        return True
-    erase_dead([value.operation])
-    return False
 
 
 # -- numbers for each channel ------------------------------------------------------------------------------------
@@ -158,6 +149,6 @@ def _repeated(operation: Operation, gate: Value, context: PassContext, edge_case
     with Builder.before_operation(operation, operation.location.by("blocked_layout")):
         numbers = resize(gate, scales=(1.0, 1.0, float(height), float(width)), mode="nearest",
                          coordinates="asymmetric", nearest="floor")  # fmt: skip
-        if not _is_taken(numbers, context, edge_cases):
+        if not is_taken(numbers, context, edge_cases):
             return None
         return mul(*(numbers if each is gate else each for each in operation.inputs))

@@ -8,10 +8,10 @@ from irc.index_map import same
 from irc.ir import Operation, Value
 from irc.module import Module
 from irc.op import Builder
-from irc.ops import cached_attention, reshape, transpose
+from irc.ops import cached_attention
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._rows_of_heads import HEADS_INWARDS, is_view_of_rows, rows_of
-from irc.rewrite import erase_dead
+from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
+from irc.passes._taken import is_taken
 
 
 @dataclass
@@ -69,11 +69,9 @@ def _replaced(operation: Operation, k: _Cache, v: _Cache, context: PassContext, 
     with Builder.before_operation(operation, operation.location.by("cached_attention")):
         rows, keys, values = cached_attention(*map(rows_of, (q, k.new, v.new)), k.past, v.past, *masks, heads=heads,
                                               groups=groups, **attributes)  # fmt: skip
-        if context.target is not None and not context.target.takes(rows.operation, module.edge_cases):
-            erase_dead([rows.operation])
+        if not is_taken(rows, context, module.edge_cases):
             return False
-        apart = reshape(rows, shape=(q.shape[0], q.shape[2], heads, v.past.shape[3]))
-        operation.replace([transpose(apart, permutation=HEADS_INWARDS)])
+        operation.replace([heads_of(rows, heads, v.past.shape[3])])
     k.concat.replace([keys])
     v.concat.replace([values])
     return True

@@ -149,6 +149,6 @@ def _with_zeros(bias: Value, number: int, names: StoredNames) -> Value:
     constant = _constant(bias)
     if constant is None:
         return pad(bias, low=(0,), high=(number,))
-    tensor, (length,) = constant.attributes["value"], constant.attributes["value"].shape
-    return const(value=Tensor(tensor.dtype, (length + number,), lambda: np.pad(tensor.array(), (0, number)),
-                              names.derived(tensor, "padded")))  # fmt: skip
+    tensor = constant.attributes["value"]
+    length = tensor.shape[0] + number
+    return _stored(tensor, (length,), lambda array: np.pad(array, (0, number)), names.derived(tensor, "padded"))

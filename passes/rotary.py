@@ -11,10 +11,10 @@ from irc.index_map import same
 from irc.ir import Operation, Value
 from irc.module import EdgeCases, Module
 from irc.op import Builder, const
-from irc.ops import expand, reshape, rotary_rows, slice_, transpose
+from irc.ops import expand, reshape, rotary_rows, slice_
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._rows_of_heads import HEADS_INWARDS, is_view_of_rows, rows_of
-from irc.rewrite import erase_dead
+from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
+from irc.passes._taken import is_taken
 
 DEPTH = 8  # operations between the cosines and the angles that stand twice
 
@@ -121,19 +121,15 @@ def _repeats(value: Value) -> bool:
 def _replaced(operation: Operation, parts: tuple[Value, Value, Value], context: PassContext,
               edge_cases: EdgeCases) -> bool:  # fmt: skip
     x, *angles = parts
-    batch, heads, length, depth = x.shape
+    _, heads, _, depth = x.shape
     if not isinstance(heads, int) or heads < 1 or not is_view_of_rows(x):
         return False
     with Builder.before_operation(operation, operation.location.by("rotary")):
         cos, sin = (_halved(each, x) for each in angles)
         rows = rotary_rows(rows_of(x), cos, sin, heads=heads)
-        replacement = rows.operation
-        assert replacement is not None
-        if context.target is not None and not context.target.takes(replacement, edge_cases):
-            erase_dead([replacement])
+        if not is_taken(rows, context, edge_cases):
             return False
-        apart = reshape(rows, shape=(batch, length, heads, depth))
-        operation.replace([transpose(apart, permutation=HEADS_INWARDS)])
+        operation.replace([heads_of(rows, heads, depth)])
     return True
 
 

@@ -106,7 +106,7 @@ def run_in_torch(execution: Execution) -> list[Any]:
             _go_on_drawing(execution)
         try:
             results = overload(torch.ops.aten, op_type)(**arguments)
-        except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as error:  # what PyTorch raises
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:  # what PyTorch raises
             raise fail("run.extern", f"PyTorch could not run {op_type}", notes=str(error).splitlines()[:1]) from None
         if op_type in RANDOM:
             execution.run.sessions[DOMAIN] = torch.get_rng_state()

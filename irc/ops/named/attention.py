@@ -146,9 +146,7 @@ def attention_rows(
     Edge cases: those of `attention`.
     """
     apart = [_apart(x, count) for x, count in ((q, heads), (k, groups), (v, groups))]
-    result = transpose(attention(*apart, mask, scale=scale, causal=causal, masked_rows=masked_rows),
-                       permutation=(0, 2, 1, 3))  # fmt: skip
-    return reshape(result, shape=(*result.shape[:2], heads * result.shape[3]))
+    return _together(attention(*apart, mask, scale=scale, causal=causal, masked_rows=masked_rows))
 
 
 def _apart(x: Value, count: int) -> Value:
@@ -156,6 +154,12 @@ def _apart(x: Value, count: int) -> Value:
     batch, length, width = x.shape
     return transpose(reshape(x, shape=(batch, length, count, dims.floor_divide(width, count))),
                      permutation=(0, 2, 1, 3))
+
+
+def _together(x: Value) -> Value:
+    """[B, count, S, D] as [B, S, count*D]."""
+    batch, count, length, width = x.shape
+    return reshape(transpose(x, permutation=(0, 2, 1, 3)), shape=(batch, length, count * width))
 
 
 @attention_rows.types
@@ -215,9 +219,8 @@ def cached_attention(
     """
     keys = concat(past_k, _apart(k, groups), axis=2)
     values = concat(past_v, _apart(v, groups), axis=2)
-    result = transpose(attention(_apart(q, heads), keys, values, mask, scale=scale, masked_rows=masked_rows),
-                       permutation=(0, 2, 1, 3))  # fmt: skip
-    return reshape(result, shape=(*result.shape[:2], heads * result.shape[3])), keys, values
+    result = attention(_apart(q, heads), keys, values, mask, scale=scale, masked_rows=masked_rows)
+    return _together(result), keys, values
 
 
 @cached_attention.types
