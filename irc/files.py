@@ -203,6 +203,15 @@ def check_file(path: Path) -> None:
                    at=Location(file=str(path)))  # fmt: skip
 
 
+def check_model_file(path: Path, *suffixes: str, help: str | None = None) -> None:
+    """`check_file` for a file that commands read again: raise `usage.value`, too, where its name has none of the
+    suffixes, which say what a file holds."""
+    if path.suffix.lower() not in suffixes:
+        raise fail("usage.value", f"no command could read {path.name} again",
+                   expected=" or ".join(f"FILE{suffix}" for suffix in suffixes), help=help)  # fmt: skip
+    check_file(path)
+
+
 def check_folder(path: Path) -> None:
     """`check_output` for a folder that is to be filled, whose parents are made: raise `file.unreadable` where nothing
     can be written there, before the work is done."""

@@ -316,6 +316,20 @@ def test_an_interrupt_leaves_nothing(folder: Path, options: tuple[str, ...]) -> 
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a console differ")
+def test_an_interrupt_of_pythons_end_prints_nothing(folder: Path) -> None:
+    """Libraries have threads to join and functions to call at the end; that of this test waits."""
+    waiting = "import atexit, time; atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))"
+    program = f"{waiting}; from irc.cli.entry import main; main()"
+    command = subprocess.Popen([sys.executable, "-c", program, "print", "small.irc"], cwd=folder, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert command.stdout is not None
+    lines = list(iter(command.stdout.readline, "ending\n"))
+    command.send_signal(signal.SIGINT)
+    out, err = command.communicate(timeout=60)
+    assert (command.returncode, out, err) == (-signal.SIGINT, "", "") and lines[0] == "irc text 1\n" and len(lines) > 4
+
+
 def test_python_m_irc_is_the_command(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "irc", "print", "small.irc"], cwd=folder, capture_output=True, text=True

@@ -242,7 +242,7 @@ def test_kernels_and_what_is_in_them(tmp_path: Path) -> None:
         (["--from", "%x", "--from", "%down", "--to", "%out", "--from", "%attended"], "usage.arguments"),
         (["--to", "%x"], "usage.arguments"),
         (["--from", "%up"], "usage.arguments"),
-        (["--to", "%up", "-o", "part.onnx"], "usage.arguments"),
+        (["--to", "%up", "-o", "part.onnx"], "usage.value"),
         (["--to", "%up", "-p", "nonsense"], "pass.unknown"),
         (["--to", "%up", "--after", "nonsense"], "pass.unknown"),
         (["--to", "%up", "--input", "missing.npz"], "file.missing"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 from irc.cli.sentinel import overwritten
@@ -22,4 +23,7 @@ def main() -> None:
         from irc.cli.main import main as command_line
     except KeyboardInterrupt:  # `main` handles later ones
         sys.exit(130)
-    command_line()
+    try:
+        command_line()
+    finally:  # all is written but what Python still holds; its end would print a traceback of Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

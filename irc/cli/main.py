@@ -269,10 +269,12 @@ def opt(
     fusion plan: which operations share a kernel. It can be edited and replayed by fuse{plan=FILE}.
     """
     from irc.driver.optimizing import run_pipeline
-    from irc.driver.saving import save_stage
+    from irc.driver.saving import check_stage_file, save_stage
     from irc.files import replacing
     from irc.plan_file import joined_plans
 
+    if output is not None:
+        check_stage_file(Path(output))  # before the work is done
     module, context = run_pipeline(model, pipeline, backend, settings)
     if plan is not None:
         if module.main.name not in context.plans:

@@ -112,7 +112,7 @@ INPUT = click.option("--input", "inputs", metavar="IN.npz", shell_complete=compl
                      help="Arrays by input name.  [default: random, within the ranges of the dims]")  # fmt: skip
 SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
                     help="Seed of the random inputs.")  # fmt: skip
-STAGE_OUTPUT = click.option("-o", "--output", metavar="FILE", shell_complete=completion.files,
+STAGE_OUTPUT = click.option("-o", "--output", metavar="FILE.irc|FILE.onnx", shell_complete=completion.files,
                             help="Write an .irc file, with weights beside it, or an .onnx file, for Netron and ONNX "
                             "Runtime, with a function for each kernel.")  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")

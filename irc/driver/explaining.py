@@ -63,6 +63,10 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
         )
     if len(names) == 1 and names[0].startswith("@"):
         return explain_kernel(source, names[0].removeprefix("@"), pipeline, settings, nest)
+    if any(name.startswith("@") for name in names):
+        raise fail("usage.arguments", "a kernel is explained by itself",
+                   expected="MODEL @KERNEL, or MODEL %VALUE %VALUE",
+                   help=f"irc explain MODEL {next(name for name in names if name.startswith('@'))}")  # fmt: skip
     if nest:
         raise fail("usage.arguments", "--nest applies to a kernel", help="irc explain MODEL @KERNEL --nest")
     values = [name.removeprefix("%") for name in names]

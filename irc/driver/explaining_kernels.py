@@ -13,6 +13,8 @@ from irc.kernel.nest_text import nest_text
 from irc.module import Module
 from irc.sizes import representative_sizes
 
+MOST_LISTED = 8  # kernels in an error
+
 
 def explain_kernel(source: Source, name: str, pipeline: str | None, settings: Settings, nest: bool) -> str:
     """The members, memory traffic and schedule of a kernel, which its name in the program states, without the @; raises
@@ -46,6 +48,12 @@ def find_kernel(module: Module, name: str) -> Operation:
     """The kernel of this name."""
     kernels = {operation.attributes["name"]: operation for operation in kernel_operations(module)}
     if name not in kernels:
+        if not kernels:
+            raise fail("usage.arguments", f"the program has no kernel @{name}, and no other",
+                       help="the pass fuse makes kernels: leave out -p for a pipeline that has it")  # fmt: skip
+        names = [f"@{each}" for each in kernels]
+        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         raise fail("usage.arguments", f"the program has no kernel @{name}",
-                   help=did_you_mean(name, list(kernels), "irc kernels MODEL lists them"))  # fmt: skip
+                   expected=f"one of: {', '.join(names[:MOST_LISTED])}{more}",
+                   help=did_you_mean(f"@{name}", names, "irc kernels MODEL lists them"))  # fmt: skip
     return kernels[name]

@@ -13,7 +13,7 @@ from irc.driver.models import Backend, Settings, Source
 from irc.driver.printing import module_after
 from irc.driver.slicing import captured_by, constants_of, part, record
 from irc.driver.text_files import save_text
-from irc.files import guarded
+from irc.files import check_model_file, guarded
 from irc.ir import Operation, Value
 from irc.user_files import files_of
 
@@ -55,8 +55,7 @@ def extract(
     """
     settings = settings or Settings()
     path = Path(output)
-    if path.suffix.lower() != ".irc":
-        raise fail("usage.arguments", f"extract writes a program, not {output}", expected="FILE.irc")
+    check_model_file(path, ".irc")
     if not stop:
         raise fail("usage.arguments", "extract needs at least one last value", expected="--to %VALUE")
     if pipeline is None and after is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from irc.diagnostics import fail
 from irc.driver.models import Settings, Source, find_backend, reproducing
 from irc.driver.optimizing import run_pipeline
-from irc.files import check_file, open_file, replacing
+from irc.files import check_file, check_model_file, open_file, replacing
 from irc.module import Module
 from irc.pass_manager import PassContext
 
@@ -63,7 +63,7 @@ def write_onnx(source: Source, path: Path, pipeline: str, keep_kernels: bool, se
                options: OnnxOptions) -> WrittenModel:  # fmt: skip
     """Compile a model into an ONNX file; raises what its options raise."""
     options.check()
-    check_file(path)  # before the work is done
+    check_model_file(path, ".onnx")  # before the work is done
     if options.advice:
         from irc.driver.sessions import advice_path
 

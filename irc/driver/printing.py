@@ -12,8 +12,8 @@ from irc.diagnostics import UNKNOWN, counted, did_you_mean, fail, printable, pri
 from irc.dims import Symbol
 from irc.driver.choosing import settle
 from irc.driver.models import Backend, Settings, Source, read_pipeline
-from irc.driver.saving import save_stage
-from irc.files import check_file, guarded
+from irc.driver.saving import check_stage_file, save_stage
+from irc.files import guarded
 from irc.ir import Function, Operation
 from irc.module import Module
 from irc.named_pipelines import DEFAULT
@@ -39,8 +39,8 @@ def print(
     """The text of a model: as imported, or `after` a pass of a pipeline, by default `default`.
 
     With `around`, only operations within `distance` uses of this value are printed; the result does not parse. With
-    `output` the program is written to that file, and the result is a message: as text with its weights next to it, or,
-    where the file is called `.onnx`, as an ONNX model with a local function for each kernel.
+    `output` the program is written to that file, and the result is a message: to FILE.irc as text with its weights
+    next to it, to FILE.onnx as an ONNX model with a local function for each kernel.
     """
     settings = settings or Settings()
     ways = [name for name, given in (("summary", summary), ("around", around), ("output", output)) if given]
@@ -48,7 +48,7 @@ def print(
         raise fail("usage.arguments", f"{' and '.join(f'--{way}' for way in ways)} exclude one another",
                    help="give one of them")  # fmt: skip
     if output is not None:
-        check_file(Path(output))  # before the work is done
+        check_stage_file(Path(output))  # before the work is done
     if after is None and pipeline is None:
         saved = replace(settings, show_note=None) if output is not None else settings  # no advice to save while saving
         module = saved.load(source)
