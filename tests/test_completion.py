@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -280,3 +281,63 @@ def test_bash_completes_by_the_script(folder: Path, line: str, expected: list[st
     done = subprocess.run(["bash", "-c", f"{script}\nCOMP_WORDBREAKS={shlex.quote(BREAKS)}\n{probe}"], cwd=folder,
                           env={**os.environ, "PATH": path}, capture_output=True, text=True)  # fmt: skip
     assert done.stdout.split() == expected, done.stderr
+
+
+ZSH = r"""
+autoload -Uz compinit && compinit -u -D
+eval "$(irc completion zsh)"
+probe() { zle expand-or-complete; print -r -- "LINE[$BUFFER]END"; BUFFER="" }
+zle -N probe && bindkey '^G' probe
+print -r -- REA''DY
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_by_the_script(folder: Path) -> None:
+    """In a terminal: what Tab makes of a line. A space follows what is complete."""
+    pexpect = pytest.importorskip("pexpect", reason="pexpect, which has no package for Windows, is not installed")
+    path = os.pathsep.join([str(IRC.parent), os.environ["PATH"]])
+    zsh = pexpect.spawn("zsh", ["-f", "-i"], cwd=folder, encoding="utf-8", timeout=60, dimensions=(60, 200),
+                        env={**os.environ, "PATH": path, "TERM": "dumb", "HOME": str(folder)})  # fmt: skip
+    for line in ZSH.strip().splitlines():
+        zsh.sendline(line)
+    zsh.expect("READY")
+    for line, expected in (
+        ("irc compl", "irc completion "),
+        ("irc compile mod", "irc compile model.onnx "),
+        ("irc compile --backend tr", "irc compile --backend triton "),
+        ("irc explain model.onnx %pro", "irc explain model.onnx %product "),
+        ("irc explain fused.irc @", "irc explain fused.irc @y "),
+        ("irc run small.irc --dim ", "irc run small.irc --dim N="),
+        ("irc opt small.irc -p fold,cse,fu", "irc opt small.irc -p fold,cse,fuse "),
+        ("irc opt small.irc -p 'fuse{poli", "irc opt small.irc -p 'fuse{policy="),
+        ("irc opt small.irc -p fuse{poli", "irc opt small.irc -p fuse{poli"),  # it would list alternatives
+        (f"irc print {BLOCK}:blo", f"irc print {BLOCK}:block "),
+        ("irc explain type.broad", "irc explain type.broadcast "),
+    ):
+        zsh.send(f"{line}\x07")
+        zsh.expect(r"LINE\[(.*?)\]END")
+        assert zsh.match[1] == expected
+    zsh.close(force=True)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("irc compl", ["completion"]),
+        ("irc compile mod", ["model.onnx"]),
+        ("irc explain fused.irc @", ["@y"]),
+        ("irc run small.irc --dim ", ["N="]),
+        ("irc opt small.irc -p fold,cse,fu", ["fold,cse,fuse"]),
+        ('irc opt small.irc -p "fuse{poli', ["fuse{policy="]),
+        (f"irc print {BLOCK}:blo", [f"{BLOCK}:block"]),
+    ],
+)
+def test_fish_completes_by_the_script(folder: Path, line: str, expected: list[str]) -> None:
+    (folder / "irc.fish").write_text(irc_here("completion", "fish", folder=folder).out)
+    path = os.pathsep.join([str(IRC.parent), os.environ["PATH"]])
+    done = subprocess.run(["fish", "--no-config", "-c", f"source irc.fish; complete -C {shlex.quote(line)}"],
+                          cwd=folder, env={**os.environ, "PATH": path, "HOME": str(folder)}, capture_output=True,
+                          text=True)  # fmt: skip
+    assert [each.split("\t")[0] for each in done.stdout.splitlines()] == expected, done.stderr

@@ -49,6 +49,16 @@ BASH = """\
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+# No space after what goes on. A brace outside quotes lists alternatives, so that the word is not the one on the line.
+ZSH_ADDED = ("compadd -U -V unsorted -a completions", """\
+local -a open closed
+        open=("${(@M)completions:#*[=:\\{]}")
+        closed=("${(@)completions:#*[=:\\{]}")
+        compadd -U -V unsorted -a closed
+        compadd -U -V unsorted -S '' -a open""")
+ZSH_BEGUN = ("return 1\n", """return 1
+    [[ -z $compstate[quote] && $words[CURRENT] == *[^\\\\]\\{* ]] && return 1
+""")
 
 
 def shell_class(shell: str) -> type[ShellComplete] | None:
@@ -83,7 +93,7 @@ def shell_class(shell: str) -> type[ShellComplete] | None:
             return f"{item.type},{text.removeprefix(before) if not quoted else text}"
 
     class Zsh(WithLine, ZshComplete):
-        pass
+        source_template = ZshComplete.source_template.replace(*ZSH_ADDED).replace(*ZSH_BEGUN)
 
     class Fish(WithLine, FishComplete):
         source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
