@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import Location, did_you_mean, fail
-from irc.dtypes import ALL, DType
+from irc.dtypes import ALL, BF16, FLOATS8, DType
 from irc.files import open_file
 
 BUILT_IN = ("a100", "h100", "h200", "b200", "mi300x")
@@ -91,8 +91,10 @@ class Device:
         return self.vector.get(dtype.name, self.vector["f32"])
 
     def matrix_peak(self, dtype: DType) -> float:
-        """Operations a second of products whose operands have this type."""
-        return self.matrix.get(dtype.name, self.vector_peak(dtype))
+        """Operations a second of products whose operands have this type. Floats of 8 bits for which a device has no
+        instruction are multiplied as bf16."""
+        known = BF16 if dtype in FLOATS8 and dtype.name not in self.matrix else dtype
+        return self.matrix.get(known.name, self.vector_peak(known))
 
 
 def find_device(name: str = DEFAULT_DEVICE) -> Device:

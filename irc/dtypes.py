@@ -122,6 +122,7 @@ ALL: tuple[DType, ...] = (
     F64, F32, F16, BF16, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, F6E2M3, F6E3M2, F4E2M1,
     I64, I32, I16, I8, I4, I2, U64, U32, U16, U8, U4, U2, BOOL, C64, C128, STRING,
 )
+FLOATS8 = frozenset({F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ})  # f16 and bf16 hold each of their numbers
 _BY_NAME = {dtype.name: dtype for dtype in ALL}
 _BY_ONNX = {dtype.onnx: dtype for dtype in ALL}
 _BY_NUMPY_NAME = {dtype.numpy_name: dtype for dtype in ALL}

@@ -253,7 +253,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
     original = runtime.launch
 
     def launch(kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None,
-               extent: int | None = None, **tiles: Any) -> None:  # fmt: skip
+               extent: int | None = None, float8: Any = None, **tiles: Any) -> None:  # fmt: skip
         launched = known[kernel.fn.__name__]
         record = Launch(launched.source.name, is_seen=is_seen)
         launches.append(record)
@@ -262,7 +262,7 @@ def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbo
         RECORDER.launch = record if is_seen else None
         RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
         try:
-            original(kernel, *arguments, warps=warps, stages=stages, extent=extent, **tiles)
+            original(kernel, *arguments, warps=warps, stages=stages, extent=extent, float8=float8, **tiles)
         finally:
             RECORDER.launch = None
         if is_seen:
@@ -323,6 +323,8 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     tensor = tensor.cpu()
     if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    if tensor.dtype.is_floating_point and tensor.element_size() == 1:
+        return tensor.view(torch.uint8).numpy().view(getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch.")))
     return tensor.numpy()
 
 

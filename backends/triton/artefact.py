@@ -13,16 +13,17 @@ import numpy as np
 
 from irc import _version, dims, dtypes, partial, weights
 from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
-from irc.backends.triton.compile import check_targets
+from irc.backends.triton.compile import TARGETS, check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.index_source import INDEX
+from irc.backends.triton.index_source import FLOAT8, INDEX
 from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import python_dim, symbol_sources
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
+from irc.dtypes import FLOATS8, DType
 from irc.files import replacing_folder
 from irc.ir import Function, Value
 from irc.kernel import members_of
@@ -50,7 +51,11 @@ WRITTEN = ("kernels.py", "program.py", "weights.safetensors", TEXTS, "externs", 
 POINTERS = {
     "f64": "fp64", "f32": "fp32", "f16": "fp16", "bf16": "bf16", "i64": "i64", "i32": "i32", "i16": "i16", "i8": "i8",
     "u64": "u64", "u32": "u32", "u16": "u16", "u8": "u8", "bool": "i1",
+    **dict.fromkeys((dtype.name for dtype in FLOATS8), "u8"),
 }  # fmt: skip
+# How targets multiply floats of 8 bits: the parameter FLOAT8 of `dot_float8`, 0 where they do not.
+WITH_FLOAT8 = {"sm_90": 2, "sm_100": 1}
+WITH_FLOAT8_UNSIGNED_ZERO = {"gfx942": 1}
 
 
 def emit(module: Module, folder: str | Path, *, targets: Sequence[str] = ()) -> Program:
@@ -156,7 +161,8 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                 "constants": {
                     f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles if not tile.single
                 }
-                | ({INDEX: "int32"} if launched.source.extents else {}),
+                | ({INDEX: "int32"} if launched.source.extents else {})
+                | ({FLOAT8: float8_by_target(launched.source.float8)} if launched.source.float8 is not None else {}),
             }
             for launched in program.kernels
         ],
@@ -168,6 +174,12 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "not_kernels": program.rejected,
         "externs": [{"name": extern.name, "op": extern.op} for extern in program.externs],
     }
+
+
+def float8_by_target(dtype: DType) -> dict[str, int]:
+    """How each target multiplies floats of 8 bits of this type."""
+    known = WITH_FLOAT8_UNSIGNED_ZERO if dtype.name.endswith("uz") else WITH_FLOAT8
+    return {target: known.get(target, 0) for target in TARGETS}
 
 
 def interface(function: Function) -> str:

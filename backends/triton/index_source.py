@@ -27,14 +27,16 @@ from irc.backends.triton.text import (
     method,
 )
 from irc.dims import Dim, Function, Indirect, Variable
+from irc.dtypes import FLOATS8, DType
 from irc.index_map import Guard, Guards
 from irc.ir import Value
 from irc.kernel import Kernel, Scope, Tile
-from irc.kernel.dag import Check, Load, Node, Store, indirect_nodes, variables
+from irc.kernel.dag import Check, Dot, Load, Node, Store, indirect_nodes, variables
 from irc.kernel.index_range import is_always_large
 from irc.kernel.schedule import unit_stride
 
 INDEX = "INDEX"  # the type of indices that a launch chooses
+FLOAT8 = "FLOAT8"  # how a device multiplies floats of 8 bits (`dot_float8` in templates/functions.py)
 
 
 class IndexWriter:
@@ -48,9 +50,8 @@ class IndexWriter:
         self.name = name
         self.schedule = kernel.schedule
         tiles = [tile.name for tile in self.schedule.tiles]
-        self.names = Names(
-            {name, *helper_sources(), *self.RESERVED, INDEX, *tiles, *(f"BLOCK_{tile.upper()}" for tile in tiles)}
-        )
+        constants = [INDEX, FLOAT8, *(f"BLOCK_{tile.upper()}" for tile in tiles)]
+        self.names = Names({name, *helper_sources(), *self.RESERVED, *tiles, *constants})
         self.buffers = {
             value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
@@ -71,6 +72,11 @@ class IndexWriter:
         """Whether indices have 32 or 64 bits by the sizes of a launch."""
         is_stated = self.kernel.options.index_bits is not None
         return bool(self.extents) and not is_stated and not is_always_large(self.extents)
+
+    @property
+    def float8(self) -> DType | None:
+        """The floats of 8 bits that products multiply as the device can."""
+        return next((node.fed for node in self.kernel.nodes if isinstance(node, Dot) and node.fed in FLOATS8), None)
 
     @property
     def index_type(self) -> str:

@@ -9,6 +9,7 @@ from irc.backends.triton.donation import in_place
 from irc.backends.triton.function_writer import FunctionWriter
 from irc.backends.triton.naming import value_name
 from irc.backends.triton.sizes import UNCHECKED
+from irc.dtypes import FLOATS8
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, LegalityFailure
 
@@ -75,10 +76,14 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
     if source.extents:
         extents = [writer.sizes.text(extent, UNCHECKED) for extent in source.extents]
         arguments.append(f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}")
+    if source.float8 is not None:
+        arguments.append(f"float8=torch.{torch_type(source.float8)}")
     writer.line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
 
 
 def _contiguous(writer: FunctionWriter, value: Value) -> str:
-    """The text of an argument of a launch: kernels address dense tensors."""
+    """The text of an argument of a launch: kernels address dense tensors, and take floats of 8 bits for bytes, since
+    not all devices have them."""
     name = writer.variable(value)
-    return name if name in writer.contiguous or name.startswith("weights[") else f"{name}.contiguous()"
+    dense = name if name in writer.contiguous or name.startswith("weights[") else f"{name}.contiguous()"
+    return f"{dense}.view(torch.uint8)" if value.dtype in FLOATS8 else dense

@@ -18,7 +18,7 @@ import numpy as np
 
 from irc import constants, dtypes, ops
 from irc.dims import Variable
-from irc.dtypes import BOOL, DType
+from irc.dtypes import BOOL, FLOATS8, DType
 from irc.interfaces import identity
 from irc.kernel import Kernel
 from irc.kernel.dag import Apply, Constant, Dot, Load, Node, Reduce, Select, walk
@@ -55,8 +55,10 @@ def analyse(kernel: Kernel) -> Masking:
     addresses = {below for node in nodes if isinstance(node, Load) for below in walk(node.reads)}
     multiplied = {*walk(operand for node in nodes if isinstance(node, Dot) for operand in node.operands)}
     fills: dict[Load, Any] = {node: zero(node.dtype) for node in nodes if isinstance(node, Load)}
-    # Loads of indices, which are parts of addresses, and those of products keep the fill 0.
-    choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in addresses | multiplied]
+    # Loads of indices, which are parts of addresses, those of products, and floats of 8 bits, which lack infinities,
+    # keep the fill 0.
+    fixed = addresses | multiplied | {load for load in fills if load.buffer.dtype in FLOATS8}
+    choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in fixed]
 
     def required_wheres() -> tuple[list[Reduce], list[Select]]:
         lanes = {axes: Lanes(fills, axes) for axes in beyond.values()}

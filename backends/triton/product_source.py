@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from irc import dims
+from irc.backends.triton.index_source import FLOAT8
 from irc.backends.triton.masks import Lanes, same, zero
 from irc.backends.triton.short_indices import Runs, at_place, flattened
 from irc.backends.triton.source import INLINE_LENGTH, KernelWriter
 from irc.backends.triton.text import COMPARE, SUM, Code, binary, call, identifier, method, type_name
 from irc.dims import Dim, Function, Indirect, Variable
-from irc.dtypes import F32
+from irc.dtypes import F32, FLOATS8
 from irc.index_map import WRITTEN, Guard
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
@@ -187,6 +188,10 @@ class ProductWriter(KernelWriter):
     def _multiply(self, product: Dot) -> None:
         first, second = (self._operand(product, side) for side in ("first", "second"))
         total = self.values[product].text
+        if product.fed in FLOATS8:
+            arguments = [total, type_name(product.fed), FLOAT8]
+            self._line(f"{total} = {call(self._helper('dot_float8'), first, second, *arguments).text}")
+            return
         self._line(f"{total} = {call('tl.dot', first, second, total, *self._precision(product)).text}")
 
     def _precision(self, product: Dot) -> list[str]:

@@ -13,12 +13,12 @@ from typing import Any
 
 from irc.backends.triton import pointwise
 from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
-from irc.backends.triton.index_source import INDEX, IndexWriter
+from irc.backends.triton.index_source import FLOAT8, INDEX, IndexWriter
 from irc.backends.triton.lines import LINE_LENGTH, Part
 from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import AND, COMPARE, Code, binary, call, identifier, method, number, plain, type_name
 from irc.dims import Dim, Variable
-from irc.dtypes import BOOL, F32, DType
+from irc.dtypes import BOOL, F32, FLOATS8, DType
 from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Placed, Scope, Tile
@@ -59,6 +59,7 @@ class KernelSource:
     helpers: tuple[str, ...]
     accesses: tuple[Access, ...]
     extents: tuple[Dim, ...] = ()  # by which a launch chooses the type of indices, if it does
+    float8: DType | None = None  # the floats of 8 bits that it multiplies as the device can
 
 
 def content(kernel: Kernel) -> Hashable:
@@ -90,6 +91,7 @@ class KernelWriter(IndexWriter):
         body = list(self._scopes(self.schedule.nest))
         blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles if not tile.single]
         blocks += [f"{INDEX}: tl.constexpr"] if self.has_variants else []
+        blocks += [f"{FLOAT8}: tl.constexpr"] if self.float8 is not None else []
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
@@ -103,7 +105,7 @@ class KernelWriter(IndexWriter):
             self.schedule.tiles, self.schedule.warps, self.kernel.options, tuple(self.helpers),
             tuple(Access(number, number + line.lines - 1, is_wide(line.access, self.schedule))
                   for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
-            self.extents if self.has_variants else (),
+            self.extents if self.has_variants else (), self.float8,
         )  # fmt: skip
 
     def _doc(self) -> Iterator[str]:
@@ -212,9 +214,13 @@ class KernelWriter(IndexWriter):
     def _load(self, node: Load, masks: Counter[object]) -> None:
         address = self._address(node)
         mask = self._mask(node, masks)
-        masked = f", mask={mask}, other={number(self.masking.fills[node], node.dtype).text}" if mask else ""
+        is_byte = node.buffer.dtype in FLOATS8
+        fill = "0" if is_byte else number(self.masking.fills[node], node.dtype).text
+        masked = f", mask={mask}, other={fill}" if mask else ""
         code = Code(f"tl.load({address}{masked})")
-        if node.dtype is F32 and node.buffer.dtype is not F32 and not self._keeps_type(node):
+        if is_byte and not self._keeps_type(node):
+            code = call(self._helper("from_float8"), code, type_name(node.buffer.dtype))
+        elif node.dtype is F32 and node.buffer.dtype is not F32 and not self._keeps_type(node):
             code = method(code, "to", "tl.float32")
         self._assign(node, code, "x", self.labels[node.buffer])
 

@@ -24,6 +24,7 @@ SMALLEST_NORMAL, LARGEST_SHORT = 2.0**-126, 3.4028234e38  # of f32
 TYPES = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16", "i64": "int64", "i32": "int32",
     "i16": "int16", "i8": "int8", "u64": "uint64", "u32": "uint32", "u16": "uint16", "u8": "uint8", "bool": "int1",
+    "f8e4m3fn": "float8e4nv", "f8e5m2": "float8e5", "f8e4m3fnuz": "float8e4b8", "f8e5m2fnuz": "float8e5b16",
 }  # fmt: skip
 RESERVED = frozenset(
     {*keyword.kwlist, "tl", "triton", "m", "n", "i", "range", "float", "int", "bool", "min", "max", "abs", "sum",

@@ -32,20 +32,26 @@ TARGETS = {
 WARP = 32  # threads in a warp of those that irc counts
 
 
-def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[str, Any]:
-    """Resources of one kernel on one target."""
+def compiled_for(function: Any, entry: dict[str, Any], target: str) -> Any:
+    """One kernel as Triton compiles it for one target."""
     arguments = entry["arguments"]
     signature = {argument["name"]: argument["type"] for argument in arguments}
     signature.update(dict.fromkeys(entry["constants"], "constexpr"))
+    stated = {name: value[target] if isinstance(value, dict) else value for name, value in entry["constants"].items()}
     constants = {name: getattr(triton.language, value) if isinstance(value, str) else value
-                 for name, value in entry["constants"].items()}  # fmt: skip
+                 for name, value in stated.items()}  # fmt: skip
     attributes = {(position,): facts_of(argument, target) for position, argument in enumerate(arguments)}
     source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
     warps = max(1, entry["warps"] * WARP // TARGETS[target].warp_size)
     options = {"num_warps": warps, "enable_fp_fusion": True, "debug": bool(function.debug), "sanitize_overflow": False}
     if "stages" in entry:
         options["num_stages"] = entry["stages"]
-    compiled = triton.compile(source, target=TARGETS[target], options=options)
+    return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[str, Any]:
+    """Resources of one kernel on one target."""
+    compiled = compiled_for(function, entry, target)
     shared = int(compiled.metadata.shared)
     is_nvidia = "ptx" in compiled.asm
     resources = nvidia_resources(compiled.asm) if is_nvidia else amd_resources(compiled.asm["amdgcn"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from irc import ops
 from irc.dtypes import F32, I64, DType
-from irc.frontends.torch.reading import axis_of, converted, dtype_of, result_dtype, unsupported
+from irc.frontends.torch.reading import axis_of, converted, dtype_of, known, result_dtype, unsupported
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import reshaped
 from irc.ir import Value
@@ -18,6 +18,26 @@ from irc.ir import Value
 @reads("_int_mm")
 def integer_product(self, mat2):
     return ops.matmul_integer(self, mat2)
+
+
+@reads("_scaled_mm")
+def scaled_product(self, mat2, scale_a, scale_b, bias=None, scale_result=None, out_dtype=None, use_fast_accum=False):
+    """Floats of 8 bits by one scale for each operand, or for each row of the first and each column of the second. It is
+    added up in f32 whatever `use_fast_accum` allows."""
+    if scale_result is not None:
+        unsupported("a scale of the result of _scaled_mm")
+    result = ops.matmul(converted(self, F32), converted(mat2, F32))
+    for scale, extents in ((scale_a, (self.shape[0], 1)), (scale_b, (1, mat2.shape[1]))):
+        if scale.dtype is not F32:
+            unsupported(f"scales of {scale.dtype} in _scaled_mm")
+        if known(scale.type.elements, 1):
+            scale = reshaped(scale, ())
+        elif scale.rank != 2 or not all(map(known, scale.shape, extents)):
+            unsupported("scales of blocks in _scaled_mm")
+        result = ops.mul(result, scale)
+    if bias is not None:
+        result = ops.add(result, converted(bias, F32))
+    return converted(result, self.dtype if out_dtype is None else dtype_of(out_dtype))
 
 
 # -- rounding to what integers hold -----------------------------------------------------------------------------------

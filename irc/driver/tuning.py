@@ -154,14 +154,14 @@ class Times:
         self.known: dict[tuple[Any, ...], dict[Candidate, float]] = {}
 
     def launch(self, kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None,
-               extent: int | None = None, **tiles: Any) -> None:  # fmt: skip
+               extent: int | None = None, float8: Any = None, **tiles: Any) -> None:  # fmt: skip
         """Launch a kernel as the program does, after it was timed with copies of its arguments."""
         name = kernel.fn.__name__
         bits = self.runtime.index_bits(extent)
         key = (name, bits, *tiles.values())
         if key not in self.known:
             copies = [each.clone() if hasattr(each, "clone") else each for each in arguments]
-            self.known[key] = self._timed(kernel, copies, warps, stages, bits, tiles)
+            self.known[key] = self._timed(kernel, copies, warps, stages, (bits, float8), tiles)
         spent = self.seconds.get(name)
         if not self.known[key]:  # a launch of size 0, which was not timed
             pass
@@ -169,10 +169,10 @@ class Times:
             self.seconds[name] = dict(self.known[key])
         else:  # what was not timed at each size is no candidate
             self.seconds[name] = {each: spent[each] + more for each, more in self.known[key].items() if each in spent}
-        self.runtime.launch(kernel, *arguments, warps=warps, stages=stages, extent=extent, **tiles)
+        self.runtime.launch(kernel, *arguments, warps=warps, stages=stages, extent=extent, float8=float8, **tiles)
 
-    def _timed(self, kernel: Any, arguments: Sequence[Any], warps: int | None, stages: int | None, bits: int | None,
-               tiles: Mapping[str, Any]) -> dict[Candidate, float]:  # fmt: skip
+    def _timed(self, kernel: Any, arguments: Sequence[Any], warps: int | None, stages: int | None,
+               variant: tuple[int | None, Any], tiles: Mapping[str, Any]) -> dict[Candidate, float]:  # fmt: skip
         from triton.errors import TritonError
 
         name, times = kernel.fn.__name__, dict[Candidate, float]()
@@ -182,7 +182,7 @@ class Times:
             changed = {axis: tile._replace(block=options[axis]) if axis in options else tile
                        for axis, tile in tiles.items()}  # fmt: skip
             start, launch_options = self.runtime.prepared(
-                kernel, options.get("warps", warps), options.get("stages", stages), changed, bits)  # fmt: skip
+                kernel, options.get("warps", warps), options.get("stages", stages), changed, *variant)  # fmt: skip
             if start is None:
                 return {}
             try:

@@ -29,6 +29,7 @@ from irc.kernel.dag import (
 )
 from irc.kernel.factors import multiplies_what_is_computed, with_factors_outside
 from irc.kernel.failure import LegalityFailure
+from irc.kernel.floats8 import with_products_of_8_bits
 from irc.kernel.index_range import index_extents
 from irc.kernel.nest import Accumulate, Loop, Schedule, size_of
 from irc.kernel.online import Online, in_one_pass
@@ -217,8 +218,11 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     traced = products_of(traced_group.roots)
     roots = with_factors_outside(traced_group.roots)
     moved = roots != traced_group.roots
-    reductions, products = reductions_of(roots), products_of(roots)
     one_pass = multiplies_what_is_computed(roots)
+    if not one_pass:
+        wide, roots = roots, with_products_of_8_bits(roots)
+        moved |= roots != wide
+    reductions, products = reductions_of(roots), products_of(roots)
     if one_pass:
         products, reductions = products[-1:], []
     else:

@@ -21,6 +21,7 @@ from irc.index_map import Guard
 from irc.interfaces import identity
 from irc.kernel.carry import exponent, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, products_of, walk
+from irc.kernel.floats8 import stored_in_8_bits
 from irc.kernel.rules import products_stay_in_range
 from irc.ops import lookup
 
@@ -37,8 +38,8 @@ class Factored(NamedTuple):
 
 def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
     """The roots with factors of operands of products applied to the products instead: those of operands that depend on
-    reductions; raises `LegalityFailure` (rule F13). Where none does, also those of operands of 16 bits, which are then
-    multiplied as they are stored: the scales of the channels of int8 weights."""
+    reductions; raises `LegalityFailure` (rule F13). Where none does, also those of operands of 16 bits, and of floats
+    that are stored in 8, which are then multiplied as they are stored: the scales of the channels of int8 weights."""
     needed = multiplies_what_is_computed(roots)
     graph = Graph()
     new: dict[Node, Node] = {}
@@ -73,8 +74,10 @@ def _of_row(node: Node, graph: Graph) -> Node:
 
 def _with_factors_outside(product: Dot, graph: Graph, needed: bool) -> Node:
     bound, operands, factors = frozenset(product.bound), list(product.operands), list[tuple[Apply, int]]()
+    is_narrow = product.fed.bits < 32 or all(
+        stored_in_8_bits(factored(operand, bound, graph).rest) for operand in operands)  # fmt: skip
     for side, operand in enumerate(product.operands):
-        if operand.loops if needed else product.fed.bits < 32:
+        if operand.loops if needed else is_narrow:
             while isinstance(operand, Apply) and operand.rounds_to is product.fed:
                 operand = operand.operands[0]  # the product rounds its operands
             parts = factored(operand, bound, graph)

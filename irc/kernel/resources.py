@@ -11,6 +11,7 @@ from math import prod
 
 from irc.device import Device
 from irc.dims import Variable
+from irc.dtypes import FLOATS8
 from irc.kernel.dag import Dot, Load, Reduce
 from irc.kernel.nest import WARP, Accumulate, Loop, Placed, Schedule
 
@@ -56,7 +57,9 @@ def resources_of(schedule: Schedule) -> Resources:
     products = [scope.reduce for body in bodies for scope in body
                 if isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot)]  # fmt: skip
     if products:
-        registers = PRODUCT_REGISTERS + sum(held(schedule, product) for product in products)
+        # Those of floats of 8 bits are added up in a block of what is summed, and then to the total.
+        registers = PRODUCT_REGISTERS + sum(
+            held(schedule, product) * (1 + (product.fed in FLOATS8)) for product in products)  # fmt: skip
         operands = dict.fromkeys((node, product.fed.itemsize) for product in products for node in product.operands)
         shared = sum(size * elements_of(schedule, node.axes) for node, size in operands)
         return Resources(schedule.warps, registers, shared, schedule.options.stages)

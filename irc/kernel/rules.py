@@ -16,7 +16,7 @@ from typing import Any
 
 from irc import dims
 from irc.dims import Dim, Variable
-from irc.dtypes import F32, I32, DType
+from irc.dtypes import F32, FLOATS8, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
 from irc.kernel.dag import Dot, Node, Reduce, variables
@@ -127,11 +127,14 @@ def windows_fit(operation: Operation) -> None:
             raise LegalityFailure("F2", message, operation.results)
 
 
-def has_type_of_kernels(value: Value) -> None:
-    """Rule F2, of what members read and compute: ranked, and of an element type that kernels compute with."""
+def has_type_of_kernels(value: Value, is_stored: bool = False) -> None:
+    """Rule F2, of what members read and compute: ranked, and of an element type that kernels compute with. Floats of 8
+    bits they only read (`is_stored`)."""
     if not value.type.is_ranked:
         raise LegalityFailure("F2", f"the rank of %{value.name} is not known")
     dtype = value.dtype
+    if is_stored and dtype in FLOATS8:
+        return
     if dtype.kind not in ("float", "int", "uint", "bool") or dtype.bits < 8 or (dtype.is_float and dtype.bits < 16):
         raise LegalityFailure("F2", f"kernels do not compute in {dtype} (%{value.name})", (value.name,))
 
@@ -164,6 +167,8 @@ def stores_what_is_read_outside(stored: Sequence[Value]) -> None:
     """
     if not stored:
         raise LegalityFailure("F3", "nothing outside reads a result of the group")
+    for value in stored:
+        has_type_of_kernels(value)
 
 
 def reads_each_member(unread: Sequence[Operation]) -> None:

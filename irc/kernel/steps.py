@@ -112,7 +112,7 @@ class Expansion:
         return self._spaces[step]
 
     def _read(self, value: Value) -> None:
-        has_type_of_kernels(value)
+        has_type_of_kernels(value, is_stored=True)
         if value not in self.inner:
             self.inner[value] = self._arguments.add_argument(value.type, value.name)
 
@@ -133,7 +133,7 @@ class Expansion:
         windows_fit(operation)
         primitives.append(cloner.operation(operation))
         for result in operation.results:
-            has_type_of_kernels(result)
+            has_type_of_kernels(result, is_stored=definition.pull is not None)
 
 
 class Steps:

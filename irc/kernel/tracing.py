@@ -14,7 +14,7 @@ import numpy as np
 
 from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
-from irc.dtypes import BOOL, I32, I64, DType, accumulator_of
+from irc.dtypes import BOOL, FLOATS8, I32, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
@@ -512,7 +512,7 @@ def without_rounding(node: Node, dtype: DType) -> Node:
 
 def is_of(dtype: DType, node: Node) -> bool:
     """Whether the number of a node, which may be held in a wider type than `dtype`, is one of `dtype`."""
-    if isinstance(node, Load) and node.buffer.dtype is dtype:
+    if isinstance(node, Load) and (node.buffer.dtype is dtype or (node.buffer.dtype in FLOATS8 and dtype.bits >= 16)):
         return True
     if isinstance(node, Apply) and node.name == "cast":
         source = node.operands[0].dtype

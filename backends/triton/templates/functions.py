@@ -232,3 +232,33 @@ def squares_from(squares, total, count, mean):
     their own mean add up to `squares` (Chan)."""
     distance = total / tl.maximum(count, 1) - mean
     return tl.where(count > 0, squares + count * distance * distance, 0.0)
+
+
+@triton.jit
+def from_float8(x, dtype: tl.constexpr):
+    """The numbers of 8 bits that bytes stand for, in f32. Not all devices have an instruction for that."""
+    bits = x.to(tl.int32)
+    if dtype == tl.float8e5:  # the upper half of a float16
+        result = (bits << 8).to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
+    else:  # the exponent of a float32 less the difference of the biases; a subnormal stays one, until it is multiplied
+        shift: tl.constexpr = 21 if dtype == tl.float8e5b16 else 20
+        scale: tl.constexpr = 2.0**120 if dtype == tl.float8e4nv else 2.0**119 if dtype == tl.float8e4b8 else 2.0**111
+        result = ((bits & 128) << 24 | (bits & 127) << shift).to(tl.float32, bitcast=True) * scale
+        nan = (bits & 127) == 127 if dtype == tl.float8e4nv else bits == 128
+        result = tl.where(nan, float("nan"), result)
+    return result
+
+
+@triton.jit
+def dot_float8(x, y, total, dtype: tl.constexpr, FLOAT8: tl.constexpr):
+    """total + x @ y of bytes that stand for numbers of 8 bits: multiplied as bfloat16, which holds each (0), or by
+    instructions for them that add up in 32 bits (1) or in fewer (2), so that their sums are added to the total."""
+    if FLOAT8 == 0:
+        first, second = from_float8(x, dtype).to(tl.bfloat16), from_float8(y, dtype).to(tl.bfloat16)
+        total = tl.dot(first, second, total)
+    elif FLOAT8 == 1:
+        total = tl.dot(x.to(dtype, bitcast=True), y.to(dtype, bitcast=True), total)
+    else:
+        first, second = x.to(dtype, bitcast=True), y.to(dtype, bitcast=True)
+        total += tl.dot(first, second, max_num_imprecise_acc=x.shape[1])
+    return total

@@ -121,16 +121,17 @@ def warps_for(blocks):
     return min(16, max(1, min(4, elements // 128), power_of_two(elements // 512)))
 
 
-def launch(kernel, *arguments, warps=None, stages=None, extent=None, **tiles):
+def launch(kernel, *arguments, warps=None, stages=None, extent=None, float8=None, **tiles):
     """Start the programs of a kernel on contiguous tensors and sizes; an empty grid starts none.
 
-    `extent` is what all indices are below, of a kernel whose indices have 32 bits where that is enough. What follows
-    from the tiles is worked out when a kernel first meets them.
+    `extent` is what all indices are below, of a kernel whose indices have 32 bits where that is enough; `float8` is the
+    type of the floats of 8 bits that one multiplies as the device can. What follows from the tiles is worked out when a
+    kernel first meets them.
     """
     bits = index_bits(extent)
     key = (kernel.fn.__name__, bits, *tiles.values())
     if key not in PREPARED:
-        PREPARED[key] = prepared(kernel, warps, stages, tiles, bits)
+        PREPARED[key] = prepared(kernel, warps, stages, tiles, bits, float8)
     start, options = PREPARED[key]
     if start is not None:
         start(*arguments, **options)
@@ -141,10 +142,23 @@ def index_bits(extent):
     return None if extent is None else 32 if extent <= LARGEST_EXTENT else 64
 
 
+def float8_products(dtype):
+    """How the device multiplies floats of 8 bits: 0 not at all, 1 with sums of 32 bits, 2 with sums of fewer."""
+    if INTERPRETED:
+        return 0
+    if torch.version.hip:
+        architecture = torch.cuda.get_device_properties().gcnArchName
+        is_unsigned_zero = dtype in (torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+        return int(architecture.startswith("gfx94" if is_unsigned_zero else ("gfx95", "gfx12")))
+    capability = torch.cuda.get_device_capability()
+    is_known = dtype in (torch.float8_e4m3fn, torch.float8_e5m2) and capability >= (8, 9)
+    return 0 if not is_known else 1 if capability[0] == 10 else 2
+
+
 PREPARED = {}  # by kernels, bits of indices, and tiles
 
 
-def prepared(kernel, warps, stages, tiles, bits=None):
+def prepared(kernel, warps, stages, tiles, bits=None, float8=None):
     """What starts a kernel over a grid (None: nothing is to do), and its blocks, bits of indices, warps and stages."""
     from triton import language
 
@@ -155,6 +169,8 @@ def prepared(kernel, warps, stages, tiles, bits=None):
     options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
     if bits is not None:
         options["INDEX"] = language.int32 if bits == 32 else language.int64
+    if float8 is not None:
+        options["FLOAT8"] = float8_products(float8)
     if stages is not None:
         options["num_stages"] = stages
     if not INTERPRETED and kernel.debug:  # it stops at what it checks; integers wrap around as ever
