@@ -13,6 +13,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Iterator
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ ROOT_PAGES = {
 # Lists of `irc doc` that are short enough for a page as they are.
 LISTS = ("pipelines", "plans", "planners", "targets", "devices", "costs", "limits")
 CONSOLE_WIDTH = 100
+CONSOLE = re.compile(r'<div class="highlight">(<pre>(?:(?!</pre>).)*<span class="gp">.*?</pre>)', re.DOTALL)
 # A line of IR begins with % as a prompt of some shells does: here `$` is the only prompt.
 BashSessionLexer._ps1rgx = re.compile(r"^(\$ )(.*\n?)")
 
@@ -68,8 +70,23 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_others: Any) -> s
 
 
 def on_page_content(html: str, **_others: Any) -> str:
-    """Options in text are kept in one line: a line could end after the first of their hyphens."""
+    """Options in text are kept in one line: a line could end after the first of their hyphens. The button beside a
+    console copies the commands alone."""
+    html = CONSOLE.sub(
+        lambda each: f'<div class="highlight" data-copy="{escape(commands_of(each[1]))}">{each[1]}', html
+    )
     return re.sub(r"<code>(-[\w-]{1,30})</code>", r'<code class="option">\1</code>', html)
+
+
+def commands_of(console: str) -> str:
+    """What is typed in a console, from its HTML: lines after a prompt, and those that continue them."""
+    typed: list[str] = []
+    for line in unescape(re.sub("<[^>]*>", "", console)).splitlines():
+        if line.startswith("$ "):
+            typed.append(line.removeprefix("$ "))
+        elif typed and typed[-1].endswith("\\"):
+            typed.append(line)
+    return "\n".join(typed)
 
 
 def titled_pages(entries: Iterable[Any]) -> Iterator[tuple[str, str]]:
@@ -162,9 +179,9 @@ def doc_sections(names: Iterable[str]) -> Iterator[str]:
         source = re.search(r"^(?:body|type rule) \(.*\):\n\n", text, re.MULTILINE)
         yield f"## {name}"
         if source is None:
-            yield fenced(text)
+            yield fenced(text, "{.text .prose}")
         else:
-            yield fenced(text[: source.end()])
+            yield fenced(text[: source.end()], "{.text .prose}")
             yield fenced(text[source.end() :], "python")
 
 

@@ -25,7 +25,7 @@ from tests.browser import Browser, needs_browser
 ROOT = Path(__file__).resolve().parent.parent
 # A page of each kind, at the widths of a laptop and of a phone.
 PAGES = ("index", "first_hour", "notebooks/fusion_experiment", "onnx", "pytorch", "gpu", "measurements", "architecture",
-         "reference/rules", "reference/python")  # fmt: skip
+         "reference/rules", "reference/python", "research", "reference/operations", "reference/commands")  # fmt: skip
 WIDTHS = (1400, 420)
 
 
@@ -84,6 +84,14 @@ def test_what_is_typed_is_told_from_what_is_printed(site: Path) -> None:
     prompts = [text for path in site.glob("*.html") for text in re.findall('<span class="gp">(.*?)</span>',
                                                                            path.read_text())]  # fmt: skip
     assert len(prompts) > 50 and {prompt.strip() for prompt in prompts} == {"$"}
+
+
+def test_the_button_beside_a_console_copies_what_is_typed(site: Path) -> None:
+    text = (site / "research.html").read_text()
+    copied = [html.unescape(each) for each in re.findall(r'data-copy="([^"]*)"', text)]
+    assert len(copied) == sum('<span class="gp">' in each for each in re.findall("<pre>.*?</pre>", text, re.DOTALL)) > 5
+    assert copied[0] == "irc --version" and all("$ " not in each and "wrote" not in each for each in copied)
+    assert any(re.search(r"\\\n +-p greedy=", each) for each in copied)  # a command of two lines
 
 
 def test_signatures_have_their_defaults(site: Path) -> None:
