@@ -19,6 +19,7 @@ from irc.backends.onnx.drawing import draws_in_regions, separate
 from irc.backends.onnx.empty_products import reshape_before_products
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
+from irc.backends.onnx.halves import round_halves
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.opsets import NeedsOpset, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
@@ -141,10 +142,7 @@ class Emitter:
             if graph.name(value) != name:
                 node_name = self.model.unique_node(self.model.unique(name))
                 graph.nodes.append(helper.make_node("Identity", [graph.name(value)], [name], node_name))
-        cast_before_transposes(graph)
-        reshape_before_products(graph)
-        graph.sweep(outputs)
-        keep_scales(graph)
+        finish(graph, outputs)
         used = {name for node in graph.nodes for name in names_used(node)}
         return helper.make_graph(
             graph.nodes,
@@ -299,10 +297,7 @@ class Emitter:
             if produced in outputs or not any(produced in node.output for node in inner.nodes):
                 produced = inner.node("Identity", produced)
             outputs.append(produced)
-        cast_before_transposes(inner)
-        reshape_before_products(inner, inputs)
-        inner.sweep(outputs)
-        keep_scales(inner)
+        finish(inner, outputs, inputs)
         return outputs
 
     def local_function(self, graph: Graph, operation: Operation) -> list[str]:
@@ -328,3 +323,13 @@ class Emitter:
         extents = [graph.shape((symbol.expr,)) for symbol in further]
         called = graph.node(taken, *operation.inputs, *extents, outputs=len(outputs), domain=KERNEL_DOMAIN)
         return [called] if len(outputs) == 1 else list(called)
+
+
+def finish(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) -> None:
+    """What is done to the nodes of a whole graph, or of a local function of these inputs, once all are emitted."""
+    if graph.target.keeps_edges:
+        round_halves(graph)
+    cast_before_transposes(graph)
+    reshape_before_products(graph, inputs)
+    graph.sweep(outputs)
+    keep_scales(graph)

@@ -26,7 +26,7 @@ from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, UnsupportedError
 from irc.dims import Symbol
-from irc.dtypes import BF16, F8E8M0, F32, F64, I64, STRING, DType
+from irc.dtypes import BF16, F8E8M0, F32, F64, I64, STRING, U32, U64, DType
 from irc.ir import Block, Operation, Value
 from irc.limits import check_limit
 from irc.ops.extern import plain_type
@@ -309,8 +309,11 @@ class Graph(Extents):
         """`x` as `to`, by a Cast that every value survives or whose low bits are wanted; itself where it is that."""
         if source is to:
             return x
-        if narrows_to_integers(source, to) and (source.bits == 16 or self._may_be_cast(x)):
-            # ONNX Runtime, whatever its options, makes one Cast of two here, and a number is not rounded in between.
+        if (narrows_to_integers(source, to) and (source.bits == 16 or self._may_be_cast(x))) or (
+            takes_low_bits(source, to) and self._may_be_cast(x, of_float=True)
+        ):
+            # ONNX Runtime, whatever its options, makes one Cast of two here, and what is between them is lost: a
+            # number is not rounded, or not reduced to its low bits.
             if source is BF16:
                 x, source = self.cast(x, source, F32), F32
             x = self.node("Max", x)
@@ -319,14 +322,16 @@ class Graph(Extents):
         name: str = self.node("Cast", x, to=to.onnx, saturate=None if saturate else 0, round_mode=rounding)
         return name
 
-    def _may_be_cast(self, x: Operand) -> bool:
+    def _may_be_cast(self, x: Operand, of_float: bool = False) -> bool:
         """Whether a Cast may make x, or what x is a view of; an argument of a region or function may be one too."""
         if not isinstance(x, Value):
             return False
         maker = x.operation
-        while maker is not None and maker.definition.movement is not None:
+        while maker is not None and maker.definition.movement is not None and maker.inputs:
             x, maker = maker.inputs[0], maker.inputs[0].operation
-        return maker.name == "cast" if maker is not None else self.parent is not None or self.is_function
+        if maker is None:
+            return self.parent is not None or self.is_function
+        return maker.name == "cast" and (not of_float or maker.inputs[0].dtype.is_float)
 
     def carrier(self, op_type: str, dtype: DType, *, wraps: bool = False, compares: bool = False) -> DType:
         """The type in which the runtime computes the operator on `dtype` exactly; raises `UnsupportedError`."""
@@ -389,6 +394,11 @@ def narrows_to_integers(source: DType, to: DType) -> bool:
     """Whether it is a float type that holds all integers of the other: there ONNX Runtime takes the float for exact."""
     return source.is_float and source.bits >= 16 and to.is_integer and to.bits <= (16 if source is F32 else
         32 if source is F64 else 8)  # fmt: skip
+
+
+def takes_low_bits(source: DType, to: DType) -> bool:
+    """Whether it is an integer type for the low bits of one that ONNX Runtime does not convert floats by."""
+    return source in (I64, U64, U32) and to.is_integer and to.bits < source.bits
 
 
 # -- protobufs ---------------------------------------------------------------------------------------------------
