@@ -69,6 +69,9 @@ class _Numbers:
 def _is_move(operation: Operation | None) -> bool:
     if operation is None or operation.name not in MOVES:
         return False
+    places = (*operation.attributes["starts"], *operation.attributes["stops"]) if operation.name == "slice" else ()
+    if not all(isinstance(place, int) for place in places):  # that a run computes
+        return False
     return all(value.type.is_ranked and value.type.is_static and value.rank
                for value in (*operation.inputs, *operation.results))  # fmt: skip
 

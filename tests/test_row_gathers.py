@@ -13,6 +13,7 @@ import pytest
 from irc import interpreter, ops
 from irc.ir import Value
 from irc.op import trace
+from irc.parser import parse
 from irc.pass_manager import PassContext
 from irc.passes.row_gathers import RowGathers
 from irc.verifier import verify
@@ -103,6 +104,21 @@ def test_shapes_that_are_not_known_or_empty_stay(types: str) -> None:
 ])  # fmt: skip
 def test_numbers_of_very_many_rows_are_not_computed(program: Callable[[Value], Value]) -> None:
     module = trace(program, f"f32[{1 << 20}, {1 << 20}, 6, 3]")
+    assert not RowGathers().run(module, PassContext())
+
+
+def test_places_that_a_run_computes_stay() -> None:
+    module = parse("""irc text 1
+module @m {
+  func @main(%x: f32[2, 4, 6, 3], %place: i64[]) -> (y: f32[1, 2, 6, 3]) {
+    bind %place {symbol = ?u in (0, 3)}
+    %row = slice %x {starts = [0, u, 0, 0], stops = [2, u + 1, 6, 3], steps = [1, 1, 1, 1]} : f32[2, 1, 6, 3]
+    %turned = transpose %row {permutation = [1, 0, 2, 3]} : f32[1, 2, 6, 3]
+    %y = relu %turned : f32[1, 2, 6, 3]
+    return %y
+  }
+}
+""")
     assert not RowGathers().run(module, PassContext())
 
 

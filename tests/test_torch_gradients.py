@@ -13,6 +13,7 @@ pytest.importorskip("triton")
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import flex_attention
 
 import irc
 from irc import interpreter
@@ -235,3 +236,58 @@ def test_training_runs_no_operator_in_pytorch(name: str) -> None:
         gradients.append((result.detach(), leaf.grad))
     torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-5, atol=2e-5)
     assert [(graph.kind, graph.in_pytorch) for graph in irc.report().graphs] == [("forward", {}), ("backward", {})]
+
+
+# Functions of tensors whose gradients PyTorch computes, inside of the graph, with the operators that it runs.
+INDICES, OFFSETS = torch.tensor([1, 2, 3, 3, 6, 0]), torch.tensor([0, 2, 2, 5])
+
+
+def relative(score: torch.Tensor, batch: Any, head: Any, query: Any, key: Any) -> torch.Tensor:
+    return score + (query - key) * 0.1
+
+
+def causal(batch: Any, head: Any, query: Any, key: Any) -> Any:
+    return query >= key
+
+
+def flexible(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    mask = flex_attention.create_block_mask(causal, None, None, query.shape[2], key.shape[2], device="cpu")
+    return flex_attention.flex_attention(query, key, value, relative, mask, enable_gqa=True).tanh()
+
+
+BAGS = {"_embedding_bag.default", "_embedding_bag_backward.default"}
+GRID_2D, FLEX = {"grid_sampler_2d_backward.default"}, {"torch.ops.higher_order.flex_attention_backward"}
+LEFT: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...], set[str]]] = {
+    "sampled": (lambda x, grid: F.grid_sample(x, grid, align_corners=False), ((2, 3, 5, 6), (2, 4, 4, 2)), GRID_2D),
+    "sampled reflection": (lambda x, grid: F.grid_sample(x, grid, "bicubic", "reflection", True),
+                           ((2, 3, 5, 6), (2, 4, 4, 2)), GRID_2D),
+    "sampled volume": (lambda x, grid: F.grid_sample(x, grid, padding_mode="border", align_corners=False),
+                       ((2, 3, 4, 5, 6), (2, 3, 4, 4, 3)), {"grid_sampler_3d_backward.default"}),
+    "transformed": (lambda x, theta: F.grid_sample(x, F.affine_grid(theta, [2, 3, 5, 6], False), align_corners=False),
+                    ((2, 3, 5, 6), (2, 2, 3)), GRID_2D),
+    **{f"bags {mode}": (lambda x, mode=mode: F.embedding_bag(INDICES, x, OFFSETS, mode=mode, padding_idx=3) * 2,
+                        ((7, 4),), BAGS) for mode in ("sum", "mean", "max")},
+    "weighted bags": (lambda x, weights: F.embedding_bag(INDICES, x, OFFSETS, mode="sum", per_sample_weights=weights),
+                      ((7, 4), (6,)), {*BAGS, "_embedding_bag_per_sample_weights_backward.default"}),
+    "flexible attention": (flexible, ((1, 4, 16, 8), (1, 2, 16, 8), (1, 2, 16, 8)), FLEX),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", PATHS[1:])
+@pytest.mark.parametrize("name", LEFT)
+def test_gradients_that_pytorch_computes(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU too, where PyTorch itself takes those of flex_attention, but its front does not."""
+    monkeypatch.setattr(flex_attention, "_validate_device", lambda *_: None)
+    program, shapes, operators = LEFT[name]
+    torch._dynamo.reset()
+    irc.report(clear=True)
+    torch.manual_seed(0)
+    tensors = [torch.randn(shape) for shape in shapes]
+    gradients = []
+    for function in (program, torch.compile(program, backend="irc", options={"backend": backend})):
+        leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+        result = function(*leaves)
+        result.backward(torch.linspace(-1, 1, result.numel()).reshape(result.shape))
+        gradients.append((result.detach(), *(leaf.grad for leaf in leaves)))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=2e-5, atol=2e-5)
+    assert {operator for graph in irc.report().graphs for operator, _ in graph.in_pytorch} == operators

@@ -65,3 +65,29 @@ def test_indices_at_the_ends_and_beyond(name: str, tmp_path: Path) -> None:
         for path in PATHS:
             (actual,) = run(path, module, named, tmp_path / "artefact")
             assert not difference(actual, expected, Case({}, ())), (path, last)
+
+
+# Parts of [5, 2] between places that are read from a tensor, with what they may be.
+PARTS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "up to": (lambda x, i: x[: i.item()] * 2, (2, -1, -5, -9, 0, 5, 8, LEAST)),
+    "from": (lambda x, i: x[i.int().item() :] + 1, (2, -1, -5, -9, 0, 5, 8)),
+    "between": (lambda x, i: x[i[0].item() : i[1].item()] + 1, ((1, 3), (-3, -1), (3, 1), (-9, 2), (0, 9))),
+    "one": (lambda x, i: x.select(0, i.item()) + 1, (2, 0, 4, -1, -5)),
+    "of one row": (lambda x, i: x.narrow(0, i.item(), 1) + 1, (2, 0, 4, -1, -5)),
+    "split": (lambda x, i: [part + 1 for part in torch.tensor_split(x, i)], ((1, 3), (0, 0), (3, 1), (-3, 9), (-9, 2))),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_places_that_a_run_computes_may_count_from_the_end(name: str, tmp_path: Path) -> None:
+    program, places = PARTS[name]
+    x = torch.arange(10.0).reshape(5, 2)
+    module = irc.from_torch(program, (x, torch.tensor(places[0])))
+    for place in places:
+        inputs = (x, torch.tensor(place))
+        expected = program(*inputs)
+        named = dict(zip((value.name for value in module.main.arguments), map(to_array, inputs), strict=True))
+        for path in PATHS:
+            results = run(path, module, named, tmp_path / "artefact")
+            for actual, part in zip(results, expected if isinstance(expected, list) else [expected], strict=True):
+                assert not difference(actual, part, Case({}, ())), (path, place)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import operator
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -288,7 +289,18 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
             functional._constants = dict(program.constants)
         program.constants.clear()
         program.constants.update(before)
+        _without_offsets(functional.graph)
         return functional
+
+
+def _without_offsets(graph: torch.fx.Graph) -> None:
+    """Remove assertions that the place of a view in its memory is not negative, which none is."""
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.sym_storage_offset.default):
+        for comparison in [user for user in node.users if user.target is operator.ge and user.args[1] == 0]:
+            for each in (*comparison.users, comparison):
+                graph.erase_node(each)
+        if not node.users:
+            graph.erase_node(node)
 
 
 @contextmanager

@@ -14,9 +14,9 @@ import torch
 
 from irc import constants, dims, ops
 from irc.dims import Expr
-from irc.dtypes import BOOL, F64, I64
+from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.torch import pointwise
-from irc.frontends.torch.reading import axis_of, converted, unsupported
+from irc.frontends.torch.reading import axis_of, bound, converted, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import OperationDefinition
@@ -118,7 +118,8 @@ def chosen(condition: Any, then: Any, otherwise: Any) -> Any:
     kinds = [each.dtype if isinstance(each, Value) else BOOL if isinstance(each, bool) else F64
              if isinstance(each, float) else I64 for each in (then, otherwise)]  # fmt: skip
     dtype = kinds[0] if kinds[0] is kinds[1] else F64
-    return ops.select(converted(condition, BOOL), converted(then, dtype), converted(otherwise, dtype))
+    result = ops.select(converted(condition, BOOL), converted(then, dtype), converted(otherwise, dtype))
+    return bound(result, *map(int, limits(I64))) if dtype is I64 else result
 
 
 PYTHON: dict[Any, Callable[..., Any]] = {

@@ -157,9 +157,8 @@ def counted_from_start(place: Dim, size: Dim) -> Dim:
     low, high = dims.bounds(place)
     if high < 0:
         return place + size
-    if low < 0:
-        unsupported(f"whether {place} counts from the end is known only when it runs")
-    return place
+    is_negative = dims.minimum(dims.maximum(-place, 0), 1) if low < 0 else 0
+    return place + size * is_negative
 
 
 def cut(x: Value, axis: int, start: Dim, stop: Dim, step: int = 1) -> Value:
