@@ -150,7 +150,10 @@ class Schedule:
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))
         loads = elements * max(sum(isinstance(scope, Load) for scope in body) for body in bodies)
         held = elements * (2 if self.has_addresses_of_elements else 1)
-        return max(warps_for(held), min(16, next_power_of_two(loads // (LOADED_VALUES * WARP))))
+        most = 16
+        if self.columns is not None and self.columns.whole:  # a thread of fewer warps has more registers for its loads
+            most = max(1, min(most, elements // (8 * WARP)))
+        return max(warps_for(held), min(most, next_power_of_two(loads // (LOADED_VALUES * WARP))))
 
     @property
     def has_addresses_of_elements(self) -> bool:
