@@ -13,6 +13,7 @@ import pytest
 import irc
 from irc import ops
 from irc.diagnostics import IrcError
+from irc.driver import tuning
 from irc.driver.benchmarking import compared, gpu_calls
 from irc.driver.callables import imported_program
 from irc.driver.models import Settings
@@ -194,6 +195,56 @@ def test_candidates_are_near_and_legal(tmp_path: Path) -> None:
     assert {dict(each)["warps"] for each in every if "warps" in dict(each)} == {4, 16}
     assert {dict(each)["stages"] for each in every if "stages" in dict(each)} == {2, 3, 4}
     assert not any("stages" in dict(each) for each in candidates(tiles, 8, "reduction"))
+
+
+@pytest.mark.parametrize(("rows", "columns", "order", "tried"), [
+    (4096, 4096, 8, [1, 4, 16]), (4096, 4096, 3, [1, 4, 8, 16]), (512, 4096, 8, [1]), (128, 4096, 8, []),
+    (4096, 100, 8, []), (4096, 4096, None, []),
+])  # fmt: skip
+def test_orders_that_differ_are_tried(rows: int, columns: int, order: int | None, tried: list[int],
+                                      tmp_path: Path) -> None:  # fmt: skip
+    """Of at most four blocks of rows all that run in turn are the same, as is any order of one block of columns."""
+    runtime = load_artefact(artefact(tmp_path)).runtime
+    tiles = {"m": runtime.Grid(rows, 128), "n": runtime.Grid(columns, 128), "k": runtime.Loop(64, 64)}
+    every = [dict(each) for each in candidates(tiles, 8, "product", order)]
+    assert [each["order"] for each in every if "order" in each] == tried
+
+
+def test_the_order_of_blocks_is_timed_written_and_compiled_next(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Each order is launched, in blocks as on a GPU, and computes the same."""
+    load = tuning.import_artefact
+
+    def with_real_blocks(folder: Path) -> Any:
+        package = load(folder)
+        package.runtime.INTERPRETED_ELEMENTS = 1
+        return package
+
+    monkeypatch.setattr(tuning, "import_artefact", with_real_blocks)
+
+    def compiled() -> dict[str, Any]:
+        module = irc.trace(lambda x, w: ops.matmul(x, w), "f32[300, 16]", "f32[16, 200]")
+        irc.compile(module, backend="triton", output=tmp_path / "out", settings=Settings(products="irc"))
+        (entry,) = json.loads((tmp_path / "out" / "manifest.json").read_text())["kernels"]
+        return entry  # type: ignore[no-any-return]
+
+    started = set[int]()
+
+    def timer(start: Any, options: Mapping[str, int]) -> float:
+        if options.keys() <= {"order"}:
+            *_, product = start.args
+            product.zero_()
+            start()
+            np.testing.assert_allclose(product.cpu().numpy(), x @ w, rtol=1e-5, atol=1e-5)
+            started.add(options.get("order", 8))
+        return 1.0 + (options.get("order") != 4)
+
+    x, w = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in ((300, 16), (16, 200)))
+    assert compiled()["constants"]["ORDER"] == 8
+    (best,) = tune(tmp_path / "out", {"x": x, "w": w}, timer=timer).kernels.values()
+    assert started == {1, 4, 8} and best.options == {"order": 4}
+    after = compiled()
+    assert after["schedule"] == {"order": 4} and after["constants"]["ORDER"] == 4
 
 
 def test_tune_refuses_what_is_no_artefact(tmp_path: Path) -> None:

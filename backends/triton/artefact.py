@@ -16,7 +16,7 @@ from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
 from irc.backends.triton.compile import TARGETS, check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.index_source import FLOAT8, INDEX
+from irc.backends.triton.index_source import FLOAT8, INDEX, ORDER
 from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
@@ -162,6 +162,7 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
                     f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles if not tile.single
                 }
                 | ({INDEX: "int32"} if launched.source.extents else {})
+                | ({ORDER: launched.source.order} if launched.source.order is not None else {})
                 | ({FLOAT8: float8_by_target(launched.source.float8)} if launched.source.float8 is not None else {}),
             }
             for launched in program.kernels

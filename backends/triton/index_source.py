@@ -36,6 +36,7 @@ from irc.kernel.index_range import is_always_large
 from irc.kernel.schedule import unit_stride
 
 INDEX = "INDEX"  # the type of indices that a launch chooses
+ORDER = "ORDER"  # how many blocks of rows run in turn for each block of columns
 FLOAT8 = "FLOAT8"  # how a device multiplies floats of 8 bits (`dot_float8` in templates/functions.py)
 
 
@@ -50,7 +51,7 @@ class IndexWriter:
         self.name = name
         self.schedule = kernel.schedule
         tiles = [tile.name for tile in self.schedule.tiles]
-        constants = [INDEX, FLOAT8, *(f"BLOCK_{tile.upper()}" for tile in tiles)]
+        constants = [INDEX, FLOAT8, ORDER, *(f"BLOCK_{tile.upper()}" for tile in tiles)]
         self.names = Names({name, *helper_sources(), *self.RESERVED, *tiles, *constants})
         self.buffers = {
             value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
@@ -72,6 +73,11 @@ class IndexWriter:
         """Whether indices have 32 or 64 bits by the sizes of a launch."""
         is_stated = self.kernel.options.index_bits is not None
         return bool(self.extents) and not is_stated and not is_always_large(self.extents)
+
+    @property
+    def order(self) -> int | None:
+        """How many blocks of rows run in turn, if the kernel orders its blocks."""
+        return None
 
     @property
     def float8(self) -> DType | None:

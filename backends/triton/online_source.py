@@ -34,6 +34,10 @@ class OnlineWriter(ProductWriter):
     def _is_rows(self, tile: Tile) -> bool:
         return super()._is_rows(tile) or (tile is self.schedule.columns and self.side == "values")
 
+    @property
+    def order(self) -> int | None:
+        return None  # a program has all columns
+
     def _program(self) -> str:
         super()._program()
         return "program // blocks_m"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from irc import dims
-from irc.backends.triton.index_source import FLOAT8
+from irc.backends.triton.index_source import FLOAT8, ORDER
 from irc.backends.triton.masks import Lanes, same, zero
 from irc.backends.triton.short_indices import Runs, at_place, flattened
 from irc.backends.triton.source import INLINE_LENGTH, KernelWriter
@@ -54,6 +54,10 @@ class ProductWriter(KernelWriter):
         self.places: dict[tuple[str, Guard], Variable] = {}  # of guards that test where in a window an element is
         self.tested: dict[Variable, Dim] = {}  # the indices that these variables stand for
 
+    @property
+    def order(self) -> int | None:
+        return self.kernel.options.order or GROUP
+
     # -- indices -----------------------------------------------------------------------------------------------
 
     def _subscripted(self, name: str, tile: Tile) -> str:
@@ -82,7 +86,7 @@ class ProductWriter(KernelWriter):
         rows, columns = self.schedule.rows, self.schedule.columns
         assert rows is not None and columns is not None
         which = "program" if self.schedule.batch is None else "program % (blocks_m * blocks_n)"
-        position = f"{which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {self.kernel.options.order or GROUP}"
+        position = f"{which} // blocks_n, program % blocks_n, blocks_m, blocks_n, {ORDER}"
         return {
             "blocks_m": f"blocks_m, blocks_n = {self._number_of_blocks(rows)}, {self._number_of_blocks(columns)}",
             "block_m": f"block_m, block_n = tl.swizzle2d({position})",

@@ -13,7 +13,7 @@ from typing import Any
 
 from irc.backends.triton import pointwise
 from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
-from irc.backends.triton.index_source import FLOAT8, INDEX, IndexWriter
+from irc.backends.triton.index_source import FLOAT8, INDEX, ORDER, IndexWriter
 from irc.backends.triton.lines import LINE_LENGTH, Part
 from irc.backends.triton.masks import analyse
 from irc.backends.triton.text import AND, COMPARE, Code, binary, call, identifier, method, number, plain, type_name
@@ -60,6 +60,7 @@ class KernelSource:
     accesses: tuple[Access, ...]
     extents: tuple[Dim, ...] = ()  # by which a launch chooses the type of indices, if it does
     float8: DType | None = None  # the floats of 8 bits that it multiplies as the device can
+    order: int | None = None  # how many blocks of rows run in turn, where that is a parameter
 
 
 def content(kernel: Kernel) -> Hashable:
@@ -92,6 +93,7 @@ class KernelWriter(IndexWriter):
         blocks = [f"BLOCK_{tile.name.upper()}: tl.constexpr" for tile in self.schedule.tiles if not tile.single]
         blocks += [f"{INDEX}: tl.constexpr"] if self.has_variants else []
         blocks += [f"{FLOAT8}: tl.constexpr"] if self.float8 is not None else []
+        blocks += [f"{ORDER}: tl.constexpr = {self.order}"] if self.order is not None else []
         arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
@@ -105,7 +107,7 @@ class KernelWriter(IndexWriter):
             self.schedule.tiles, self.schedule.warps, self.kernel.options, tuple(self.helpers),
             tuple(Access(number, number + line.lines - 1, is_wide(line.access, self.schedule))
                   for number, line in enumerate(body, before.count("\n") + 1) if isinstance(line, AccessLine)),
-            self.extents if self.has_variants else (), self.float8,
+            self.extents if self.has_variants else (), self.float8, self.order,
         )  # fmt: skip
 
     def _doc(self) -> Iterator[str]:

@@ -31,6 +31,7 @@ FILE = "tuning.json"
 SCHEMA = "irc.tuning/1"
 LEAST_OF_PRODUCTS = 16  # elements in a block of a kernel with products
 STAGES = (2, 3, 4)  # that are tried where a kernel loops over products
+ORDERS = (1, 4, 8, 16)  # blocks of rows that run in turn, that are tried where there are more
 GAIN = 0.98  # of the time of the rules' schedule, that another must be under to be written
 
 Start = Callable[[], Any]
@@ -177,7 +178,8 @@ class Times:
 
         name, times = kernel.fn.__name__, dict[Candidate, float]()
         chosen = self.runtime.warps_for(self.runtime.choose_blocks(dict(tiles)))
-        for candidate in candidates(tiles, warps or chosen, self.entries[name]["kind"]):
+        entry = self.entries[name]
+        for candidate in candidates(tiles, warps or chosen, entry["kind"], entry["constants"].get("ORDER")):
             options = dict(candidate)
             changed = {axis: tile._replace(block=options[axis]) if axis in options else tile
                        for axis, tile in tiles.items()}  # fmt: skip
@@ -185,6 +187,8 @@ class Times:
                 kernel, options.get("warps", warps), options.get("stages", stages), changed, *variant)  # fmt: skip
             if start is None:
                 return {}
+            if "order" in options:
+                launch_options["ORDER"] = options["order"]
             try:
                 with stage("timing", f"@{name}, schedule {len(times) + 1}"):
                     times[candidate] = self.timer(partial(start, *arguments, **launch_options), options)
@@ -204,9 +208,9 @@ class Times:
         return TunedKernel(options, seconds, by_rules, len(times), len(self.failed.get(name, {})))
 
 
-def candidates(tiles: Mapping[str, Any], warps: int, kind: str) -> Iterator[Candidate]:
+def candidates(tiles: Mapping[str, Any], warps: int, kind: str, order: int | None = None) -> Iterator[Candidate]:
     """The schedules that are tried: that of the rules, and those with one block, or two, or warps, twice as large or
-    half, or other stages."""
+    half, or other stages, or another order of blocks than this one."""
     yield ()
     least = LEAST_OF_PRODUCTS if kind == "product" else 1
     near: dict[str, list[int]] = {}
@@ -221,6 +225,15 @@ def candidates(tiles: Mapping[str, Any], warps: int, kind: str) -> Iterator[Cand
     yield from ((one, other) for at, one in enumerate(single) for other in single[at + 1 :] if one[0] != other[0])
     if kind == "product":
         yield from ((("stages", number),) for number in STAGES)
+    yield from ((("order", number),) for number in orders(tiles, order))
+
+
+def orders(tiles: Mapping[str, Any], order: int | None) -> list[int]:
+    """The numbers of blocks of rows that may run in turn, where that makes another order than `order` does."""
+    if order is None:
+        return []
+    rows, columns = (-(-tiles[axis].extent // tiles[axis].block) for axis in ("m", "n"))
+    return [number for number in ORDERS if columns > 1 and min(number, rows) != min(order, rows)]
 
 
 # -- the file --------------------------------------------------------------------------------------------------

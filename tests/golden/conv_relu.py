@@ -5,11 +5,21 @@ import triton.language as tl
 
 
 @triton.jit
-def conv_relu(x_ptr, w_ptr, b_ptr, r_ptr, out_ptr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+def conv_relu(
+    x_ptr,
+    w_ptr,
+    b_ptr,
+    r_ptr,
+    out_ptr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    ORDER: tl.constexpr = 8,
+):
     """out bf16[8, 64, 56, 56] from x bf16[8, 64, 56, 56], w bf16[64, 64, 3, 3], b bf16[64], r bf16[8, 64, 56, 56]."""
     program = tl.program_id(0)
     blocks_m, blocks_n = tl.cdiv(25088, BLOCK_M), tl.cdiv(64, BLOCK_N)
-    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, 8)
+    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, ORDER)
     m = block_m * BLOCK_M + tl.arange(0, BLOCK_M)
     i_1 = m // 3136
     k_1 = m // 56 % 56

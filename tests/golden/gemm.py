@@ -16,11 +16,12 @@ def gemm(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     INDEX: tl.constexpr,
+    ORDER: tl.constexpr = 8,
 ):
     """out bf16[M, 4096] from x bf16[M, 1024], w bf16[1024, 4096], bias bf16[4096], residual bf16[M, 4096]."""
     program = tl.program_id(0).to(INDEX)
     blocks_m, blocks_n = tl.cdiv(M, BLOCK_M), tl.cdiv(4096, BLOCK_N)
-    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, 8)
+    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, ORDER)
     m = block_m * BLOCK_M + tl.arange(0, BLOCK_M)
     m_inside = m < M
     n = block_n * BLOCK_N + tl.arange(0, BLOCK_N)

@@ -17,6 +17,7 @@ def rms_norm_split_linear_neg(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    ORDER: tl.constexpr = 8,
 ):
     """out bf16[4, 1024, 512], out_ptr_1 bf16[4, 32, 1024, 64], out_ptr_2 bf16[4, 8, 1024, 64] from
     x bf16[4, 1024, 2048], scale bf16[2048], w0_2048x2048_joined bf16[3072, 2048], cos bf16[1024, 64],
@@ -24,7 +25,7 @@ def rms_norm_split_linear_neg(
     """
     program = tl.program_id(0)
     blocks_m, blocks_n = tl.cdiv(4096, BLOCK_M), tl.cdiv(1536, BLOCK_N)
-    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, 8)
+    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, ORDER)
     m = block_m * BLOCK_M + tl.arange(0, BLOCK_M)
     n = block_n * BLOCK_N + tl.arange(0, BLOCK_N)
     g = n // 32

@@ -14,12 +14,13 @@ def rms_swiglu(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    ORDER: tl.constexpr = 8,
 ):
     """out bf16[4, 1024, 5632] from x bf16[4, 1024, 2048], scale bf16[2048], gate bf16[2048, 5632], up bf16[2048, 5632].
     """
     program = tl.program_id(0)
     blocks_m, blocks_n = tl.cdiv(4096, BLOCK_M), tl.cdiv(5632, BLOCK_N)
-    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, 8)
+    block_m, block_n = tl.swizzle2d(program // blocks_n, program % blocks_n, blocks_m, blocks_n, ORDER)
     m = block_m * BLOCK_M + tl.arange(0, BLOCK_M)
     n = block_n * BLOCK_N + tl.arange(0, BLOCK_N)
     total_lanes = tl.full((BLOCK_M, BLOCK_K), 0.0, tl.float32)
