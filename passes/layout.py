@@ -9,7 +9,7 @@ import numpy as np
 
 from irc.dtypes import I8, U8
 from irc.group import Group
-from irc.ir import Operation, Value
+from irc.ir import Block, Operation, Value
 from irc.kernel import Kernel
 from irc.module import Module
 from irc.op import Builder, const
@@ -17,6 +17,7 @@ from irc.ops import bitwise_xor, cast, pad, reshape, slice_, sub, transpose
 from irc.ops.named.linear import matmul_integer, split_linear
 from irc.ops.named.packed import unpacked
 from irc.pass_manager import Pass, PassContext
+from irc.passes._kernel_constants import rewritten
 from irc.passes._stored_names import StoredNames
 from irc.rewrite import erase_dead
 from irc.weights import Array, Tensor
@@ -33,7 +34,8 @@ class Layout(Pass):
     cast. The second matrix of a product of bytes lies with what is summed along its rows, so that a thread loads 16
     bytes that it multiplies. So does a matrix of floats whose rows are no multiple of 16 bytes, which would be loaded
     element by element, where its columns are one. Where neither are, it is padded with columns of zeros, whose results
-    are left out. That is for products in kernels (products=irc): libraries have kernels for either.
+    are left out. That is for products in kernels: libraries have kernels for either. With products=auto only fusion
+    says which these are: the weights of its kernels are rearranged where the pass runs after it.
 
     Before: %w = const : i4[64, 96]; %y = cast %w {to = f16}
     After:  %b = const : u8[3072]; %c = ... : i8[64, 96]; %y = cast %c {to = f16}
@@ -49,6 +51,8 @@ class Layout(Pass):
                 changed += _turn(operation, names)
             elif operation.name in PRODUCTS_OF_ROWS and context.products == "irc":
                 changed += _align(operation, names)
+            elif operation.name == "kernel" and context.products == "auto":
+                changed += _align_in_kernel(operation, names)
         context.count("layout", "rearranged", changed)
         return changed > 0
 
@@ -122,6 +126,18 @@ def _align(product: Operation, names: StoredNames) -> bool:
         product.replace([results] if isinstance(results, Value) else list(results))
     erase_dead([value.operation for value in (weight, *biases) if value.operation is not None])
     return True
+
+
+def _align_in_kernel(kernel: Operation, names: StoredNames) -> bool:
+    """The same for the products of a kernel."""
+    if not any(each.name in PRODUCTS_OF_ROWS for each in kernel.regions[0].block):
+        return False
+
+    def rewrite(block: Block) -> bool:
+        aligned = [_align(each, names) for each in list(block) if each.name in PRODUCTS_OF_ROWS]
+        return any(aligned)
+
+    return rewritten(kernel, rewrite)
 
 
 def _stored(tensor: Tensor, shape: tuple[int, ...], change: Callable[[Array], Array], name: str) -> Value:

@@ -106,11 +106,71 @@ def test_a_weight_of_a_library_call_stays() -> None:
         assert "linear" in [each.name for each in fused.main.block]
 
 
+# -- products=auto ---------------------------------------------------------------------------------------------
+
+
+def beside_a_call(name: str) -> Callable[[Value, Value], Any]:
+    """A program with an epilogue, which takes less time as a kernel, and a large product, which does as a call."""
+    def program(x: Value, y: Value) -> Any:
+        results = PROGRAMS[name][0](x)
+        return *map(ops.tanh, results if isinstance(results, tuple) else (results,)), ops.matmul(y, y)
+
+    return program
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_weights_of_kernels_alone_are_aligned_where_libraries_compute_others(name: str, tmp_path: Path) -> None:
+    """Sizes are large where the choice is made, and small in the run."""
+    depth = PROGRAMS[name][1]
+    module = trace(beside_a_call(name), f"bf16[M, {depth}]", "bf16[N, N]")
+    settings = Settings(products="auto", dims={"M": 4096, "N": 8192})
+    fused = irc.opt(module, "default", backend="triton", settings=settings)
+    kinds = [each.attributes["kind"] if each.name == "kernel" else each.name for each in fused.main.block]
+    assert kinds.count("matmul") == 1 and "product" in kinds
+    # Products of one operand are joined only where kernels compute all.
+    expected = [(33, 16), (33, 24), (33, 32)] if name == "joined" else PROGRAMS[name][2]
+    assert sorted(matrices(fused)) == sorted(expected)
+    inputs = harness.random_inputs(module, {"M": 17, "N": 8}, seed=1)
+    run = harness.run(fused, folder=tmp_path / "a", inputs=inputs, fuse=False, real_tiles=True)
+    assert not run.program.rejected
+    for actual, given in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
+        assert actual.shape == given.shape
+        assert harness.relative_error(actual, given) <= TOLERANCES["bf16"]
+
+
+def test_kernels_stay_whose_weights_are_aligned_or_shared() -> None:
+    def program(x: Value, y: Value, z: Value) -> tuple[Value, ...]:
+        shared = weight(64, 33, dtype="bf16")
+        aligned = ops.tanh(ops.matmul(x, weight(64, 32, dtype="bf16")))
+        return ops.tanh(ops.matmul(x, shared)), aligned, ops.add(shared, z), ops.matmul(y, y)
+
+    settings = Settings(products="auto", dims={"M": 4096, "N": 8192})
+    module = trace(program, "bf16[M, 64]", "bf16[N, N]", "bf16[]")
+    fused = irc.opt(module, "default", backend="triton", settings=settings)
+    assert [each.attributes.get("kind", each.name) for each in fused.main.block].count("product") == 2
+    assert matrices(fused) == [(64, 33), (64, 32)]
+    assert str(irc.opt(fused.clone(), "layout", backend="triton", settings=settings)) == str(fused)
+
+
 COMPILED = {
     "columns": (lambda x: ops.matmul(x, weight(256, 129, dtype="bf16")), 256),
     "summed": (lambda x: ops.matmul(x, turned(weight(256, 129, dtype="bf16"))), 129),
     "both": (lambda x: ops.gelu(linear(x, 131, 129, 0)), 131),
 }
+
+
+@pytest.mark.slow
+def test_weights_of_a_kernel_beside_a_call_are_loaded_128_bits_at_a_time(tmp_path: Path) -> None:
+    """Without padding, that of odd rows and columns has 192 bytes of spills on sm_80."""
+    def program(x: Value, y: Value) -> tuple[Value, Value]:
+        return ops.gelu(linear(x, 131, 129, 0)), ops.matmul(y, y)
+
+    module = trace(program, "bf16[512, 131]", "bf16[8192, 8192]")
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products="auto"))
+    assert "matmul" in [each.name for each in fused.main.block]
+    emit(fused, tmp_path / "a")
+    check_compiled(tmp_path / "a", "16 bits")
+    assert all(each.aligned_accesses for each in compile_artefact(tmp_path / "a", TARGETS))
 
 
 @pytest.mark.slow
