@@ -46,6 +46,8 @@ DTYPES = (torch.float32, torch.int64)
 OPERATORS = {f"{each.name}{'.' if each.variant_test_name else ''}{each.variant_test_name}": each for each in op_db}
 NO_SAMPLE = "gives no tensor, or takes none"
 IN_TORCH = "passes, by calls of PyTorch, which the backend onnx rejects"
+# The second part of the table: what `operator_paths.py` writes, of paths and element types.
+BY_PATH = "# By path and element type, of the first samples alone, interpreted and compiled (operator_paths.py):"
 # Results that are not a function of the arguments.
 MEMORY = "gives what memory holds"
 # What explains an outcome that names no operator.
@@ -132,7 +134,7 @@ def refusal(error: IrcError) -> str:
 
 def read_table() -> dict[str, str]:
     reasons, reason = {}, ""
-    for line in TABLE.read_text("utf-8").splitlines():
+    for line in TABLE.read_text("utf-8").partition(BY_PATH)[0].splitlines():
         if line.startswith("["):
             reason = line[1:-1]
         elif line and not line.startswith("#"):
@@ -149,7 +151,7 @@ def attempt(name: str) -> str:
 
 def write_table(only_listed: bool) -> None:
     """Write the table, of outcomes of all operators or of those that stand in it, and what has changed."""
-    before = read_table()
+    before, kept = read_table(), "".join(TABLE.read_text("utf-8").partition(BY_PATH)[1:])
     names = sorted(before if only_listed else OPERATORS)
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         for name, result in zip(names, pool.imap(attempt, names, chunksize=1), strict=True):
@@ -166,7 +168,7 @@ def write_table(only_listed: bool) -> None:
              f"operators {len(OPERATORS) - len(before) + called} pass, {called} of them by calls of PyTorch, and"]
     for reason, members in sorted(groups.items()):
         lines += ["", f"[{reason}]", *members]
-    TABLE.write_text("\n".join(lines) + "\n", "utf-8")
+    TABLE.write_text("\n".join(lines) + ("\n\n" + kept if kept else "\n"), "utf-8")
 
 
 @pytest.mark.filterwarnings("ignore")

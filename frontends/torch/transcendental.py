@@ -164,7 +164,8 @@ def polygamma(n, self):
 
 @reads("special_zeta", "special_zeta.other_scalar", "special_zeta.self_scalar")
 def zeta(self, other):
-    dtype = result_dtype() if promoted(self, other).is_integer else promoted(self, other)
+    dtype = promoted(self, other)
+    dtype = dtype if dtype.is_float else result_dtype()
     return converted(zeta_of(converted(self, F64), converted(other, F64)), dtype)
 
 

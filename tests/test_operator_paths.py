@@ -1,0 +1,27 @@
+"""The first samples of a few of PyTorch's operators on every path, each in one element type: what the table says."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("expecttest")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("triton")
+
+from tests.operator_paths import DTYPES, OPERATORS, Piece, listed_by_path, outcomes, problems, reason_of, sample_of
+from tests.test_torch_samples import IN_TORCH, read_table
+
+STRIDE = 50
+TYPES = [*DTYPES]
+PIECES = [(name, TYPES[index // STRIDE % len(TYPES)]) for index, name in enumerate(sorted(OPERATORS))
+          if index % STRIDE == 0] + [("special.zeta", "bool")]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "dtype"), [
+    (name, dtype) for name, dtype in PIECES if DTYPES[dtype] in OPERATORS[name].supported_dtypes("cpu")])  # fmt: skip
+def test_first_samples(name: str, dtype: str) -> None:
+    wrong = problems(outcomes(Piece(name, dtype, 0), sample_of(name, dtype, 0)))
+    expected = listed_by_path()
+    if read_table().get(name, IN_TORCH) == IN_TORCH:
+        assert {path: reason_of(text) for path, text in wrong.items()} == expected.get((name, dtype), {})
