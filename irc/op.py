@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, TypeVar
 
 from irc import dims, types
@@ -73,6 +73,7 @@ from irc.signature import (
     OperandSpec,
     Real,
     RealType,
+    check_declaration,
     signature,
 )
 from irc.types import TensorType, checked_size
@@ -112,7 +113,8 @@ class OperationDefinition:
         self.doc = inspect.cleandoc(function.__doc__ or "")
         self.source_function = function
         self.spellings: list[Callable[..., Any]] = []
-        self.operand_specs, self.attribute_specs = signature(function)
+        if is_user_code(function):
+            check_declaration(function)
         self.is_named = kind == "named"
         self.has_effect = Trait.EFFECT in self.traits
         self.is_terminator = Trait.TERMINATOR in self.traits
@@ -125,6 +127,21 @@ class OperationDefinition:
         self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
+
+    @cached_property
+    def _signature(self) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:
+        """Read when it is first needed: a program uses few of the operations, and annotations take time to evaluate."""
+        return signature(self.source_function)
+
+    @property
+    def operand_specs(self) -> tuple[OperandSpec, ...]:
+        """The operands, in order."""
+        return self._signature[0]
+
+    @property
+    def attribute_specs(self) -> dict[str, AttributeSpec]:
+        """The attributes by name, in order."""
+        return self._signature[1]
 
     def _interface(self, kind: type[AnInterface]) -> AnInterface | None:
         return next((each for each in self.interfaces if isinstance(each, kind)), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import types as python_types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dtypes import DType
 from irc.ir import Attribute, FunctionName, Value
 from irc.types import TensorType
-from irc.user_code import is_user_code, place_of_code
+from irc.user_code import place_of_code
 
 REQUIRED = inspect.Parameter.empty
 
@@ -123,11 +123,9 @@ def _coerce(annotation: Any, value: Any) -> Attribute:
 
 
 def signature(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:
-    """The operands and attributes of a declaration; raises `op.declaration` for a user's that says too little."""
+    """The operands and attributes of a declaration."""
     hints = typing.get_type_hints(function, include_extras=True)
     operands, attributes = [], {}
-    if is_user_code(function):
-        _check_declaration(function, hints)
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name, Any)
         if parameter.kind is parameter.KEYWORD_ONLY:
@@ -143,8 +141,9 @@ def signature(function: Callable[..., Any]) -> tuple[tuple[OperandSpec, ...], di
     return tuple(operands), attributes
 
 
-def _check_declaration(function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
+def check_declaration(function: Callable[..., Any]) -> None:
     """Raise `op.declaration` for annotations of operands that say nothing, and defaults that are no such attribute."""
+    hints = typing.get_type_hints(function, include_extras=True)
     if inspect.isclass(function):
         at = place_of_code(function)
         raise fail("op.declaration", f"`{function.__name__}` is a class", at=at, expected="a function")

@@ -15,6 +15,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
@@ -30,9 +31,14 @@ OPTION = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:=(.*))?", re.DOTALL)
 
 def pass_names(context: PassContext | None = None) -> list[str]:
     """The names of all passes: the modules of `passes/`, and the passes of loaded files."""
+    return [*_built_in_passes(), *sorted(_loaded_passes(context))]
+
+
+@cache
+def _built_in_passes() -> tuple[str, ...]:
     package = importlib.import_module("irc.passes")
-    built_in = [entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
-    return sorted(name.rstrip("_") for name in built_in) + sorted(_loaded_passes(context))
+    modules = [entry.name for entry in pkgutil.iter_modules(package.__path__) if not entry.name.startswith("_")]
+    return tuple(sorted(name.rstrip("_") for name in modules))
 
 
 def find_pass(name: str, context: PassContext | None = None) -> type[Pass]:
