@@ -81,6 +81,8 @@ def choices(name: str, dtype: DType) -> Iterator[dict[str, Any]]:
                 options[attribute.name] = [
                     to for to in ALL if to is dtype or (to.bits == dtype.bits and BOOL not in (to, dtype))
                 ]
+        elif name == "philox" and attribute.name == "stream":
+            options["stream"] = [0, 5]
         elif attribute.default is None:  # what it says besides is tested with its examples
             options[attribute.name] = [None]
         else:

@@ -40,6 +40,7 @@ from irc.ops import (
     matmul,
     mul,
     neg,
+    philox,
     reduce_sum,
     refine,
     reshape,
@@ -49,6 +50,7 @@ from irc.ops import (
     transpose,
     trap,
 )
+from irc.ops.random_bits import philox_4x32
 from irc.types import TensorType
 from irc.weights import Tensor
 from tests.programs import static_type
@@ -455,6 +457,22 @@ def test_the_overhead_is_linear() -> None:
 
     short, long = (min(chain(length) for _ in range(3)) for length in (2_000, 20_000))
     assert long < 30 * short, "ten times the operations take ten times as long"
+
+
+def test_philox_is_that_of_random123() -> None:
+    """The known answers of the library of its authors; the operation has 0 in the counter's last word."""
+    answers = {
+        ((0,) * 4, (0,) * 2): (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2): (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)):
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    }  # fmt: skip
+    for (counter, key), expected in answers.items():
+        words = philox_4x32(*([np.array(each, np.uint64) for each in part] for part in (counter, key)))
+        assert tuple(map(int, words)) == expected
+    module = trace(lambda seed, index: tuple(philox(seed, index, word=word) for word in range(4)), "i64[]", "i64[]")
+    results = run(module, {"seed": np.array(0), "index": np.array(0)})
+    assert tuple(map(int, results.values())) == answers[(0,) * 4, (0,) * 2]
 
 
 def test_errors_name_the_operation_and_its_place() -> None:

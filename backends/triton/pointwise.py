@@ -217,12 +217,17 @@ def _bitcast(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
     return method(operands[0], "to", type_name(node.dtype), "bitcast=True")
 
 
+def _philox(node: Apply, operands: Sequence[Code], helper: Helper) -> Code:
+    attributes = (str(node.attribute(name)) for name in ("stream", "word"))
+    return call(helper("philox_word"), *typed(node, operands), *attributes)
+
+
 WRITERS: dict[str, Writer] = {
     "div": _div, "mod": _mod, "pow": _pow, "minimum": _extremum, "maximum": _extremum, "neg": _neg, "abs": _abs,
     "sign": _sign, "floor": _unless_integer("floor", True), "ceil": _unless_integer("ceil", True),
     "round": _unless_integer("round_half_even", False), "trunc": _unless_integer("truncate", False), "tan": _tan,
     "bitwise_not": _not, "shift_left": _shift("<<"), "shift_right": _shift(">>"), "is_nan": _is_nan,
-    "is_inf": _is_inf, "select": _select, "cast": _cast, "bitcast": _bitcast,
+    "is_inf": _is_inf, "select": _select, "cast": _cast, "bitcast": _bitcast, "philox": _philox,
 }  # fmt: skip
 
 __all__ = ["number", "writable", "write"]

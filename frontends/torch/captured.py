@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,13 +116,15 @@ class CapturedImporter(Importer):
 class Survey(CapturedImporter):
     """An import that goes on after what it cannot read: `unreadable` has those nodes, with the reason.
 
-    Their results are arguments of the function that it makes, which is not run.
+    Their results are arguments of the function that it makes, which is not run. Of what irc leaves to PyTorch it reads
+    the operators in `calls`.
     """
 
-    calls_torch = False
+    reads_effects = False
 
-    def __init__(self, graph: GraphModule) -> None:
+    def __init__(self, graph: GraphModule, calls: Container[str] = ()) -> None:
         super().__init__(program_of(graph, ranges_of(graph), {}), {})
+        self.calls = calls
         self.unreadable: dict[Node, str] = {}
 
     def run(self) -> None:
@@ -174,9 +176,10 @@ class Division:
     total: int
 
 
-def divided(graph: GraphModule) -> Division:
-    """Divide a captured graph, in place, into the largest parts that irc reads."""
-    survey = Survey(graph)
+def divided(graph: GraphModule, calls: Container[str] = ()) -> Division:
+    """Divide a captured graph, in place, into the largest parts that irc reads; `calls` are the operators of ATen, of
+    those that irc leaves to PyTorch, that are in them."""
+    survey = Survey(graph, calls)
     survey.run()
     unreadable = dict(survey.unreadable)
     if unreadable:

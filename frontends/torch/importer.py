@@ -67,6 +67,7 @@ from irc.frontends.torch.tensors import constant, element_type
 from irc.ir import Function, Value, rename
 from irc.module import Module
 from irc.op import Builder, const, return_
+from irc.ops import aten
 from irc.types import TensorType
 
 TABLE = Table([pointwise, special, transcendental, reduction, counting, view, indexing, embedding, linear, grouped,
@@ -132,9 +133,11 @@ def argument_names(signature: ExportGraphSignature) -> dict[str, str]:
 
 
 class Importer:
-    """One import; `function` is what it makes. Without `calls_torch` what irc leaves to PyTorch is not read."""
+    """One import; `function` is what it makes. Of what irc leaves to PyTorch the operators in `calls` are read, and,
+    with `reads_effects`, those whose effects have an order."""
 
-    calls_torch = True
+    calls: Container[str] = aten.OPERATORS
+    reads_effects = True
 
     def __init__(self, program: Program, names: dict[str, str], guards: Guards | None = None) -> None:
         self.program = program
@@ -181,7 +184,7 @@ class Importer:
         """Symbols for the arguments that are integers of Python; those that are floats promote as Python's do."""
         for name, value in self.arguments.items():
             node = self.nodes[name]
-            with reading(Reading(node, self.function, self.numbers, self.dim)):
+            with reading(Reading(node, self.function, self.numbers, self.dim, self.calls)):
                 self.values[node] = self.number(node.meta["val"], value)
             if isinstance(node.meta["val"], (float, torch.SymFloat)):
                 self.numbers.add(value)
@@ -318,7 +321,7 @@ class Importer:
             self.values[node] = UNSUPPORTED if _has_reader(node.target) else self._reject(node, NO_ROW)
             return
         try:
-            with reading(Reading(node, self.function, self.numbers, self.dim if self.calls_torch else None)):
+            with reading(Reading(node, self.function, self.numbers, self.dim, self.calls)):
                 result = self._read(node, arguments, options)
         except (UnsupportedError, dims.DimError) as reason:
             result = self._reject(node, str(reason))
@@ -348,7 +351,7 @@ class Importer:
         read_control = control.reader(target)
         if read_control is not None:
             return read_control(self, node, *arguments, **options)
-        if target is with_effects and self.calls_torch:
+        if target is with_effects and self.reads_effects:
             _, target, *arguments = arguments
         row = TABLE.find(target)
         if row is None:

@@ -11,7 +11,15 @@ from torch.utils import _pytree as pytree
 
 from irc import ops
 from irc.dims import Dim, Expr
-from irc.frontends.torch.reading import converted, current_function, current_node, dims_of_torch, dtype_of, unsupported
+from irc.frontends.torch.reading import (
+    check_call,
+    converted,
+    current_function,
+    current_node,
+    dims_of_torch,
+    dtype_of,
+    unsupported,
+)
 from irc.frontends.torch.table import Row, reads
 from irc.ir import Value
 from irc.op import Builder
@@ -26,6 +34,7 @@ LARGEST_SIZE = 2**31 - 1
 
 def call(op_type: str, *arguments: Any, **options: Any) -> Any:
     """The results of an operator of ATen, of the types that PyTorch has noted at the node."""
+    check_call(op_type)
     schema = aten.overload(torch.ops.aten, op_type)._schema
     given = dict(zip((each.name for each in schema.arguments), arguments, strict=False)) | options
     operands = [given.pop(name, None) for name in aten.tensors_of(op_type)]

@@ -7,7 +7,7 @@ Python's own for the rest. What the schema does not say is determined here.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -40,7 +40,8 @@ class Reading:
     node: torch.fx.Node
     function: Function
     numbers: set[Value]  # values that are symbolic numbers, which promote as Python's own do
-    dim: Callable[[Any], Dim] | None  # a size of torch's as a dim; None where PyTorch itself runs what it computes
+    dim: Callable[[Any], Dim]  # a size of torch's as a dim
+    calls: Container[str]  # operators of ATen that may be calls of PyTorch
 
 
 _current: ContextVar[Reading] = ContextVar("irc_torch_reading")
@@ -68,9 +69,15 @@ def current_node() -> torch.fx.Node:
     return _current.get().node
 
 
+def check_call(op_type: str) -> None:
+    """Give the node up where PyTorch runs the operator outside of what irc compiles."""
+    if op_type not in _current.get().calls:
+        unsupported("PyTorch computes it in any case")
+
+
 def dims_of_torch() -> Callable[[Any], Dim]:
-    """What makes dims of torch's sizes. Gives the node up where PyTorch itself runs what irc leaves to it."""
-    return _current.get().dim or unsupported("PyTorch computes it in any case")
+    """What makes dims of torch's sizes."""
+    return _current.get().dim
 
 
 def result_dtype(output: int = 0) -> DType:

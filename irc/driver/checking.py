@@ -14,7 +14,7 @@ from irc.driver.arrays import given_inputs
 from irc.driver.blaming import Finding, Suspects, errors_of, of_import
 from irc.driver.joining import paired
 from irc.driver.measuring import Yardstick, relative_error
-from irc.driver.models import Backend, Settings, Source, find_backend
+from irc.driver.models import Backend, Settings, Source, find_backend, read_pipeline
 from irc.driver.optimizing import run_pipeline
 from irc.driver.original import Original
 from irc.driver.originals import load_with_original
@@ -25,6 +25,8 @@ from irc.ir import Operation
 from irc.module import Module
 from irc.named_pipelines import CLEAN
 from irc.ops.extern import is_random, is_seeded
+from irc.pass_manager import PassManager
+from irc.passes.random_numbers import RandomNumbers
 
 # The values of a run in order of execution, by function, name, and number of earlier computations.
 Key = tuple[str, str, int]
@@ -117,8 +119,10 @@ def check(
     given = given_inputs(module.main, inputs, settings.dims, seed)
     # Results are named after values, which passes may replace.
     module.main.result_names = tuple(module.main.output_names)
-    exact = observe_values(module, given, "f64")
-    imported = observe_values(module, given, "declared")
+    compiler = backend or "triton"
+    text = pipeline or (find_backend(compiler).PIPELINE if backend or each or blame else CLEAN)
+    draw_as_compiled(module, text, compiler, settings)
+    exact, imported = (observe_values(module, given, precision) for precision in ("f64", "declared"))
     yardsticks = {name: Yardstick(value, exact[1][name]) for name, value in imported[1].items()}
     random = random_outputs(module, given, imported[1])
     stages, without = _of_original(original, given, imported[1], yardsticks, random)
@@ -130,8 +134,6 @@ def check(
     watch = Suspects(module, given, settings) if blame else None
     passes = _Passes(given, yardsticks, exact[0], imported[0], stages) if each else None
     after = _all_of([one.after for one in (watch, passes) if one is not None])
-    compiler = backend or "triton"
-    text = pipeline or (find_backend(compiler).PIPELINE if backend or each or blame else CLEAN)
     final, _ = run_pipeline(module, text, compiler, Settings(**{**vars(settings), "specialize": {}}), after)
     label = "interpreted by NumPy"
     if not each:
@@ -149,6 +151,13 @@ def check(
     if backend is not None:
         watch.blame_compiled(final, backend)
     return replace(report, blamed=tuple(watch.findings), not_judged=tuple(watch.not_judged))
+
+
+def draw_as_compiled(module: Module, pipeline: str, backend: Backend, settings: Settings) -> None:
+    """Write random operators as the pipeline will, so that all that is compared draws the same numbers."""
+    context = settings.context(backend)
+    passes = [each for each in read_pipeline(pipeline, context) if isinstance(each, RandomNumbers)]
+    PassManager(passes, context).run(module)
 
 
 def _all_of(observers: Sequence[Callable[[str, Module], None]]) -> Callable[[str, Module], None]:

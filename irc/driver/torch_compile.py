@@ -2,7 +2,7 @@
 
 PyTorch finds `backend` by the entry point of the group `torch_dynamo_backends`. AOTAutograd gives graphs of ATen
 operations, for inference or for the forward and the backward pass, in which weights are inputs. Random operators run in
-PyTorch, so that its seeds hold. Start reading with `Compiler`.
+PyTorch, or in kernels by seeds that it draws, so that torch.manual_seed holds. Start reading with `Compiler`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from irc.frontends.torch.captured import divided, import_part, is_computed, prog
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
+from irc.passes.random_numbers import DRAWN
 from irc.verifier import verify
 
 MODES = (None, "default")
@@ -112,7 +113,7 @@ class Compiler:
     def __call__(self, kind: str, graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         ranges = ranges_of(graph)
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
-        division = divided(graph)
+        division = divided(graph, DRAWN if self.options.backend == "triton" else ())
         report = GraphReport(kind, division.total, dict(division.unreadable))
         for name in division.parts:
             setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, report))

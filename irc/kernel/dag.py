@@ -155,6 +155,11 @@ class Apply(Node):
         return None if index is None else self.exact(index)
 
 
+def draws_bits(node: object) -> bool:
+    """Whether a node computes random bits, for which a thread holds five words beside its element."""
+    return isinstance(node, Apply) and node.name == "philox"
+
+
 class Select(Node):
     """The first operand where the guards hold, else the second."""
 

@@ -39,6 +39,7 @@ from irc.kernel.rules import (
     is_written_unless_empty,
     products_are_computed_once,
     products_share_their_tiles,
+    random_bits_are_drawn_once,
     reductions_are_computed_once,
     rows_are_reduced_once,
     rows_fit_in_registers,
@@ -248,6 +249,7 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
         repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
     if not recompute:
         reductions_are_computed_once(repeated)
+        random_bits_are_drawn_once(products, nodes)
     stores = tuple(written_once(root, parallel, (bound, across)) for root in roots if isinstance(root, Store))
     checks = tuple(root for root in roots if isinstance(root, Check))
     read = {node.buffer for node in nodes if isinstance(node, Load)}

@@ -16,7 +16,7 @@ from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import Guard
 from irc.kernel.carry import Point
-from irc.kernel.dag import Dot, Load, Node, Reduce, indirect_nodes, variables
+from irc.kernel.dag import Dot, Load, Node, Reduce, draws_bits, indirect_nodes, variables
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at without being run
@@ -144,7 +144,8 @@ class Schedule:
             products = sum(isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot) for scope in loop.body)
             values = products * self.rows.block * self.columns.block
             nodes = [scope.node for scope in loop.body if isinstance(scope, Placed)]
-            each = ACCUMULATED_VALUES // (2 if reads_windows(nodes, self.summed.axes) else 1)
+            shared = reads_windows(nodes, self.summed.axes) or any(map(draws_bits, self.nest))
+            each = ACCUMULATED_VALUES // (2 if shared else 1)
             return max(4, min(8, values // (each * WARP)))
         elements = math.prod(tile.typical for tile in self.tiles)
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))

@@ -33,16 +33,17 @@ class ProductTiles(NamedTuple):
     summed: Tile
 
 
-def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options: ScheduleOptions) -> ProductTiles:
-    """The tile axes, with blocks that rules choose where the options do not state them; raises the `LegalityFailure`
-    of options that do not fit (rule F15)."""
+def product_tiles(products: Sequence[Dot], parallel: Axes, bound: Axes, options: ScheduleOptions,
+                  draws: bool = False) -> ProductTiles:  # fmt: skip
+    """The tile axes, with blocks that rules choose where the options do not state them; `draws` says whether random
+    bits are drawn of each result. Raises the `LegalityFailure` of options that do not fit (rule F15)."""
     first = products[0]
     schedule_fits_a_product(options, LEAST)
     rows = tuple(axis for axis in parallel if axis in first.rows)
     columns = tuple(axis for axis in parallel if axis in first.columns)
     batch = tuple(axis for axis in parallel if axis not in first.rows | first.columns)
     wide = first.fed.bits > 16
-    height = options.m or covering(rows, ROWS_F32 if wide else ROWS)
+    height = options.m or covering(rows, (ROWS_F32 if wide else ROWS) // (2 if draws else 1))
     # Each has a tile in registers: of two or three half as wide, of four a quarter.
     most = (COLUMNS_F32 if wide else COLUMNS) // next_power_of_two(len(products) // 2 + 1)
     width = options.n or covering(columns, max(LEAST, most))

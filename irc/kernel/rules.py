@@ -11,6 +11,7 @@ about properties that every derived kernel has.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from irc.dims import Dim, Variable
 from irc.dtypes import F32, FLOATS8, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
-from irc.kernel.dag import Dot, Node, Reduce, variables
+from irc.kernel.dag import Apply, Dot, Node, Reduce, draws_bits, variables, walk
 from irc.kernel.failure import CODES, LegalityFailure
 from irc.kernel.schedule_rules import (
     indices_fit,
@@ -281,7 +282,8 @@ def rows_are_reduced_once(name: str, computed: int, needed: int) -> None:
 
 def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable]]) -> None:
     """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it. A reduction
-    beside a product (F16) is computed for each block of results, from what the product reads there anyway.
+    beside a product (F16) is computed for each block of results, from what the product reads there anyway. Random
+    bits are drawn at no more than two places, and in no loop of a product.
 
     Why: at each point of another axis the whole reduction would be computed again. In a kernel of its own it is
     computed once, and its result is read.
@@ -305,6 +307,20 @@ def products_are_computed_once(name: str, computed: int, needed: int) -> None:
     if 4 * computed > 5 * needed:
         message = f"%{name} would be computed again for each place at which it is read"
         raise LegalityFailure("F10", f"{message}: {computed} multiplications where {needed} are enough", (name,))
+
+
+def random_bits_are_drawn_once(products: Sequence[Dot], nodes: Sequence[Node]) -> None:
+    """Rule F10, of random bits, which take some hundred operations: no loop of a product draws them, which would do so
+    again for each block of the other operand, and what reads them at several places does so at most at two."""
+    drawn = [node for node in nodes if draws_bits(node)]
+    for node in walk(operand for product in products for operand in product.operands) if drawn else ():
+        if draws_bits(node) and any(not node.axes.isdisjoint(product.bound) for product in products):
+            message = f"the random bits of %{node.label} would be drawn again for each block of %{products[0].label}"
+            raise LegalityFailure("F10", message, (node.label, products[0].label))
+    places = Counter((node.operands[0], node.attributes) for node in drawn if isinstance(node, Apply))
+    if max(places.values(), default=0) > 2:
+        message = f"the random bits of %{drawn[0].label} would be drawn again for each place at which they are read"
+        raise LegalityFailure("F10", message, (drawn[0].label,))
 
 
 # -- products --------------------------------------------------------------------------------------------------
@@ -499,7 +515,8 @@ LEGALITY_RULES = table(
     ("F4", CODES["F4"], every_dim_has_an_axis, is_written_unless_empty),
     ("F6", CODES["F6"], reductions_share_their_axes, results_across_rows_are_read_after_them,
      rows_fit_beside_what_is_across),
-    ("F10", CODES["F10"], reductions_are_computed_once, products_are_computed_once, rows_are_reduced_once),
+    ("F10", CODES["F10"], reductions_are_computed_once, products_are_computed_once, rows_are_reduced_once,
+     random_bits_are_drawn_once),
     ("F13", CODES["F13"], rounds_as_allowed, bits_are_stored_ones, products_stay_in_range),
     ("F14", CODES["F14"], needs_no_more_than_a_target_has),
     ("F15", CODES["F15"], schedule_fits_the_tiles, schedule_fits_a_product, schedule_has_a_depth, schedule_holds_rows,

@@ -16,7 +16,7 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Load, Reduce, Root, Store, products_of, reductions_of, substituted, walk
+from irc.kernel.dag import Load, Reduce, Root, Store, draws_bits, products_of, reductions_of, substituted, walk
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
@@ -26,7 +26,7 @@ from irc.kernel.schedule_rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
-WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs
+WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs, or random bits are drawn
 LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
@@ -103,7 +103,7 @@ def make_schedule(
         return online_schedule(roots, online, parallel, options)
     products = products_of(roots)
     if products:
-        batch, down, across, summed = product_tiles(products, parallel, bound, options)
+        batch, down, across, summed = product_tiles(products, parallel, bound, options, any(map(draws_bits, nest)))
         return Schedule(down, across, product_nest(roots, products, summed), options, summed, batch)
     stores = [root for root in roots if isinstance(root, Store)]
     tiles = choose_tiles(nest, stores, parallel, bound, options.n)
@@ -194,7 +194,8 @@ def reduction_tiles(nest: Sequence[Scope], parallel: Axes, bound: Axes,
     loads = [node for node in nest if isinstance(node, Load)]
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
-    whole = most <= (WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN)
+    held = WHOLE_ROW if isinstance(extent, int) and not any(map(draws_bits, nest)) else WHOLE_ROW_UNKNOWN
+    whole = most <= held
     strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:

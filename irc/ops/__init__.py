@@ -15,7 +15,8 @@ from irc.diagnostics import did_you_mean, fail
 from irc.ir import Definition
 from irc.op import OperationDefinition, const, return_, yield_
 
-PRIMITIVE_MODULES = ("pointwise", "functions", "reduction", "view", "indexing", "products", "control", "extern")
+PRIMITIVE_MODULES = ("pointwise", "functions", "random_bits", "reduction", "view", "indexing", "products", "control",
+                     "extern")  # fmt: skip
 NAMED_MODULES = (
     "named.activation", "named.normalization", "named.linear", "named.attention", "named.pooling",
     "named.quantization", "named.packed", "named.shape", "named.sampling", "named.recurrent",

@@ -510,6 +510,7 @@ STRUCTURE = [
     _structural("assert", "a false condition is run.assert; an empty condition holds", "test_assertions_stop_the_run"),
     _structural("assume", "checked as assert", "test_assertions_stop_the_run"),
     _structural("trap", "reaching it is run.trap", "test_a_trap_stops_the_run"),
+    _structural("philox", "seeds of 0 and of all ones are keys as others are", "test_philox_is_that_of_random123"),
     _structural("extern", "as ONNX Runtime does; an error is run.extern", "test_externs_run_in_onnx_runtime"),
 ]  # fmt: skip
 

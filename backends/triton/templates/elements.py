@@ -151,3 +151,16 @@ def in_limbs(function, x, y):
 
 def is_integer(x):
     return not (x.dtype.is_floating_point or x.dtype.is_complex)
+
+
+def random_bits(seed, index, *, stream=0, word=0):
+    """Philox4x32-10 of the key `seed` and the counter (index, stream); products of two words wrap around in 64 bits."""
+    low = 2**32 - 1
+    key, counter = torch.broadcast_tensors(seed.to(torch.int64), index.to(torch.int64))
+    c = [counter & low, (counter >> 32) & low, torch.full_like(counter, stream), torch.zeros_like(counter)]
+    k = [key & low, (key >> 32) & low]
+    for _ in range(10):
+        first, second = c[0] * 0xD2511F53, c[2] * 0xCD9E8D57
+        c = [(second >> 32) & low ^ c[1] ^ k[0], second & low, (first >> 32) & low ^ c[3] ^ k[1], first & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return c[word].to(torch.uint32)

@@ -74,6 +74,16 @@ def to_low_bits(x, dtype: tl.constexpr, wide: tl.constexpr, limit: tl.constexpr)
 
 
 @triton.jit
+def philox_word(seed, index, stream: tl.constexpr, word: tl.constexpr):
+    """A word of 32 random bits: Philox4x32-10 of the key `seed` and the counter (index, stream)."""
+    counter = index.to(tl.int64)
+    low = counter.to(tl.uint32)
+    zero = low * 0
+    words = tl.philox(seed.to(tl.int64), low, (counter >> 32).to(tl.uint32), zero + stream, zero)
+    return words[word]
+
+
+@triton.jit
 def max_or_nan(x, axis: tl.constexpr, keep_dims: tl.constexpr):
     """The greatest element, or NaN if any element is NaN: tl.max ignores NaN."""
     nan = tl.max((x != x).to(tl.int32), axis=axis, keep_dims=keep_dims)
