@@ -20,7 +20,8 @@ MOST_NAMES = 6  # that a text lists
 class Difference:
     """One difference: its kind, the names of the entries (or the members) in either plan, and a sentence.
 
-    Kinds are merged, split, changed, added, removed, duplicated, schedule, siblings, products, comment, and made_for.
+    Kinds are merged, split, changed, added, removed, duplicated, schedule, siblings, products, bundles, comment,
+    and made_for.
     """
 
     kind: str
@@ -36,7 +37,7 @@ def differences(one: PlanFile, other: PlanFile) -> list[Difference]:
     """What differs from one plan to another, in the order of the other; empty for equal plans."""
     return [*of_purpose(one, other), *of_groups(one.groups, other.groups), *of_same_groups(one.groups, other.groups),
             *of_copies(one.groups, other.groups), *of_siblings(one.siblings, other.siblings),
-            *of_products(one.products, other.products),
+            *of_products(one.products, other.products), *of_bundles(one.bundles, other.bundles),
             *of_comments("the plan", one.comment, other.comment)]  # fmt: skip
 
 
@@ -170,21 +171,32 @@ def held(entries: Iterable[Entry]) -> dict[tuple[str | None, str], list[Entry]]:
 
 def of_siblings(before: Sequence[Entry] | None, after: Sequence[Entry] | None) -> Iterator[Difference]:
     """Products that are joined in one plan."""
+    yield from of_stated("siblings", "products are joined", "joined", before, after)
+
+
+def of_bundles(before: Sequence[Entry] | None, after: Sequence[Entry] | None) -> Iterator[Difference]:
+    """Kernels that are launched together in one plan."""
+    yield from of_stated("bundles", "kernels are launched together", "launched together", before, after)
+
+
+def of_stated(kind: str, what: str, are: str, before: Sequence[Entry] | None,
+              after: Sequence[Entry] | None) -> Iterator[Difference]:  # fmt: skip
+    """The entries of a list that rules choose where it is left out."""
     if before is None or after is None:
         texts = ["by rules" if each is None else "as stated" for each in (before, after)]
         if texts[0] != texts[1]:
-            yield Difference("siblings", (texts[0],), (texts[1],), f"products are joined {' -> '.join(texts)}")
+            yield Difference(kind, (texts[0],), (texts[1],), f"{what} {' -> '.join(texts)}")
         return
     known, kept = ({key(entry): entry for entry in each} for each in (before, after))
     for entry in before:
         if key(entry) not in kept:
-            yield Difference("siblings", entry.members, (), f"{listed(entry.members)} are no longer joined")
+            yield Difference(kind, entry.members, (), f"{listed(entry.members)} are no longer {are}")
     for entry in after:
         one = known.get(key(entry))
         if one is None:
-            yield Difference("siblings", (), entry.members, f"{listed(entry.members)} are joined")
+            yield Difference(kind, (), entry.members, f"{listed(entry.members)} are {are}")
         else:
-            yield from of_comments(f"siblings {listed(entry.members)}", one.comment, entry.comment)
+            yield from of_comments(f"{kind} {listed(entry.members)}", one.comment, entry.comment)
 
 
 def of_products(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:

@@ -61,6 +61,12 @@ SIBLING_KEYS = {
     "members": "the values of two to eight products of one value with constant matrices, which become one product",
     "comment": KEYS["comment"],
 }
+BUNDLE_KEYS = {
+    "function": KEYS["function"],
+    "members": "the names of two to 32 kernels, those of passes after fuse too, that are one launch",
+    "reason": "why; written for readers",
+    "comment": KEYS["comment"],
+}
 TOP_KEYS = {
     "schema": SCHEMA,
     "comment": KEYS["comment"],
@@ -68,8 +74,9 @@ TOP_KEYS = {
     "siblings": "products that are joined; where the list is left out, rules choose (the pass siblings)",
     "groups": "the kernels, in the order of the program; an operation in several is computed by each",
     "products": "what computes products, where a plan states it",
+    "bundles": "kernels that are launched together; where the list is left out, rules choose (the pass bundle)",
 }
-LISTS = ("siblings", "groups", "products")  # of entries
+LISTS = ("siblings", "groups", "products", "bundles")  # of entries
 CHOICES = {"products": PRODUCTS, "numerics": NUMERICS}  # of `made_for`
 SPACE = re.compile(r"[\s,:]*")
 
@@ -96,8 +103,9 @@ class MadeFor:
 class Entry:
     """An entry of a plan file: the values that name its members, and its line in the file.
 
-    It is a group; in the list `siblings` products that are joined; or in the list `products` what computes these
-    members (`products`), with `figures`, what else such an entry states. `keys` are those of its list. `computes` is
+    It is a group; in the list `siblings` products that are joined; in the list `bundles` kernels that are launched
+    together; or in the list `products` what computes these members (`products`). `figures` are what else such an entry
+    states. `keys` are those of its list. `computes` is
     written for readers of the file, and not read; `comment` is a user's.
     """
 
@@ -168,18 +176,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """The plan of a module: groups, products that are joined (None where rules choose), what computes products, and
-    what it was made for."""
+    """The plan of a module: groups, products that are joined and kernels that are launched together (None where rules
+    choose), what computes products, and what it was made for."""
 
     groups: tuple[Entry, ...] = ()
     products: tuple[Entry, ...] = ()
     made_for: MadeFor = MadeFor()
     comment: tuple[str, ...] = ()
     siblings: tuple[Entry, ...] | None = None
+    bundles: tuple[Entry, ...] | None = None
 
     @property
     def entries(self) -> list[Entry]:
-        return [*(self.siblings or ()), *self.groups, *self.products]
+        return [*(self.siblings or ()), *self.groups, *self.products, *(self.bundles or ())]
 
     @cached_property
     def by_name(self) -> dict[str, Entry]:
@@ -215,6 +224,8 @@ class PlanFile:
         whole["groups"] = [entry.written for entry in self.groups]
         if self.products:
             whole["products"] = [entry.written for entry in self.products]
+        if self.bundles is not None:
+            whole["bundles"] = [entry.written for entry in self.bundles]
         return _text(whole)
 
 
@@ -239,12 +250,21 @@ def siblings_entry(products: Iterable[Operation], function: str | None, comment:
     return Entry(names[0], names, None, function, UNKNOWN, comment=comment, keys=SIBLING_KEYS)
 
 
+def bundle_entry(kernels: Iterable[str], function: str | None, reason: str, comment: tuple[str, ...] = ()) -> Entry:
+    """The entry of kernels of these names that are launched together."""
+    names = tuple(kernels)
+    figures = {"reason": reason} if reason else {}
+    return Entry(names[0], names, None, function, UNKNOWN, comment=comment, figures=figures, keys=BUNDLE_KEYS)
+
+
 def joined_plans(plans: Collection[PlanFile]) -> PlanFile:
     """The plans of the functions of a module as one."""
-    joined = [plan.siblings for plan in plans if plan.siblings is not None]
+    siblings = [plan.siblings for plan in plans if plan.siblings is not None]
+    bundles = [plan.bundles for plan in plans if plan.bundles is not None]
     return PlanFile(tuple(entry for plan in plans for entry in plan.groups),
                     tuple(entry for plan in plans for entry in plan.products),
-                    siblings=tuple(itertools.chain.from_iterable(joined)) if joined else None)  # fmt: skip
+                    siblings=tuple(itertools.chain.from_iterable(siblings)) if siblings else None,
+                    bundles=tuple(itertools.chain.from_iterable(bundles)) if bundles else None)  # fmt: skip
 
 
 def in_program_order(groups: Iterable[Group]) -> list[Group]:
@@ -322,14 +342,15 @@ def read_plan_file(content: bytes, path: str) -> PlanFile:
         if not isinstance(whole.get(key, []), list):
             raise _misread(f"`{key}` is no list", Location(path))
     places = _places(text)
-    siblings, groups, products = (
+    siblings, groups, products, bundles = (
         tuple(read(entry, Location(path, line))
               for entry, line in zip(whole.get(key, ()), places.get(key, ()), strict=True))
-        for key, read in (("siblings", _siblings), ("groups", _entry), ("products", _product))
+        for key, read in (("siblings", _siblings), ("groups", _entry), ("products", _product), ("bundles", _bundle))
     )  # fmt: skip
     made_for = _made_for(whole.get("made_for", {}), Location(path))
     comment = _comment(whole, "the plan", Location(path))
-    return PlanFile(groups, products, made_for, comment, siblings if "siblings" in whole else None)
+    return PlanFile(groups, products, made_for, comment, siblings if "siblings" in whole else None,
+                    bundles if "bundles" in whole else None)  # fmt: skip
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -378,6 +399,15 @@ def _siblings(entry: Any, place: Location) -> Entry:
     return Entry(names[0], names, None, function, place, comment=_comment(entry, "an entry", place), keys=SIBLING_KEYS)
 
 
+def _bundle(entry: Any, place: Location) -> Entry:
+    names = _members_of(entry, BUNDLE_KEYS, place, "@")
+    reason = entry.get("reason", "")
+    if not isinstance(reason, str):
+        raise _misread(f"`reason` of an entry is {json.dumps(reason)}", place)
+    read = bundle_entry(names, _function_of(entry, place), reason, _comment(entry, "an entry", place))
+    return replace(read, place=place)
+
+
 def _function_of(entry: Mapping[str, Any], place: Location) -> str | None:
     function = entry.get("function")
     if not isinstance(function, str | None):
@@ -395,8 +425,8 @@ def _product(entry: Any, place: Location) -> Entry:
                  products=products, figures=figures, keys=PRODUCT_KEYS)  # fmt: skip
 
 
-def _members_of(entry: Any, keys: Iterable[str], place: Location) -> tuple[str, ...]:
-    """The names of the members of an entry, of which the keys are checked, without `%`."""
+def _members_of(entry: Any, keys: Iterable[str], place: Location, mark: str = "%") -> tuple[str, ...]:
+    """The names of the members of an entry, of which the keys are checked, without `%`, or `@` of kernels."""
     if not isinstance(entry, dict):
         raise _misread(f"an entry is {json.dumps(entry)}", place)
     for key in entry:
@@ -405,7 +435,7 @@ def _members_of(entry: Any, keys: Iterable[str], place: Location) -> tuple[str, 
     members = entry.get("members")
     if not isinstance(members, list) or not members or not all(isinstance(name, str) for name in members):
         raise _misread("an entry has no list `members` of names", place)
-    return tuple(name.removeprefix("%") for name in members)
+    return tuple(name.removeprefix(mark) for name in members)
 
 
 def _comment(given: Mapping[str, Any], what: str, place: Location) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -58,6 +59,7 @@ def of_artefact(folder: Path, inputs: Sequence[torch.Tensor]) -> Seen:
     model = artefact.load("meta")
     model.stored = {name: x.to("meta") for name, x in model.stored.items()}
     model.program.launch = lambda kernel, *_, **__: seen.launches.append((kernel.fn.__name__, 0))
+    model.program.launch_bundle = model.program.launch
     given = [x.to("meta") for x in inputs]
     with noted(seen):
         model(*given)
@@ -71,19 +73,19 @@ def _recorded(artefact: Any, inputs: Sequence[torch.Tensor]) -> list[tuple[str, 
     """The kernels that run on the processor, and the bytes of the distinct addresses that each touches."""
     RECORDER.install()
     model, records = artefact.load("cpu"), []
-    original = sys.modules[f"{artefact.__name__}.runtime"].launch
+    runtime = sys.modules[f"{artefact.__name__}.runtime"]
 
-    def launch(kernel: Any, *arguments: Any, **tiles: Any) -> None:
+    def launch(kernel: Any, *arguments: Any, start: Any = runtime.launch, **options: Any) -> None:
         record = RECORDER.launch = Launch(kernel.fn.__name__)
-        held = [x for x in arguments if isinstance(x, torch.Tensor)]
+        held = tensors(arguments)
         RECORDER.buffers = [(x.data_ptr(), x.data_ptr() + x.numel() * x.element_size()) for x in held]
         try:
-            original(kernel, *arguments, **tiles)
+            start(kernel, *arguments, **options)
         finally:
             RECORDER.launch = None
         records.append((record.name, distinct(record.accesses, stores=False) + distinct(record.accesses, stores=True)))
 
-    model.program.launch = launch
+    model.program.launch, model.program.launch_bundle = launch, partial(launch, start=runtime.launch_bundle)
     model(*(x.clone() for x in inputs))
     return records
 

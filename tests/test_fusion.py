@@ -212,8 +212,8 @@ def test_messages_name_values_of_the_function() -> None:
 
 
 def test_every_rule_has_a_test() -> None:
-    assert {"F1", "F3", "F14", "F15", "F18", "F19", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
-    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 20)}
+    assert {"F1", "F3", "F14", "F15", "F18", "F19", "F20", *(rule for rule, _, _ in ILLEGAL)} == LEGALITY_RULES.keys()
+    assert {*LEGALITY_RULES, *UNUSED} == {f"F{number}" for number in range(1, 21)}
 
 
 @pytest.mark.parametrize("number", [number for number, rule in LEGALITY_RULES.items()

@@ -426,7 +426,7 @@ def source_of(case: Case) -> str:
     from irc.backends.triton.program_writer import write_program
 
     module = harness.kernelize(trace(case.function, *case.types), case.name)
-    return kernels_text(write_program(module).kernels)
+    return kernels_text(write_program(module))
 
 
 @pytest.mark.parametrize("case", [case for case in STRUCTURES if case.name in SHOWN], ids=lambda case: case.name)

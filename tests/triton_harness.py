@@ -20,7 +20,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -244,34 +244,49 @@ def bind_symbols(module: Module, inputs: Mapping[str, Any]) -> dict[Symbol, int]
 
 
 def watch(model: Any, runtime: Any, program: Program, environment: Mapping[Symbol, int]) -> list[Launch]:
-    """Replace the program's `launch` by one that records; the list fills as the model runs."""
+    """Replace the program's `launch` and `launch_bundle` by ones that record; the list fills as the model runs."""
     is_seen = bool(runtime.INTERPRETED)
     if is_seen:
         RECORDER.install()
     launches: list[Launch] = []
     known = {launched.source.name: launched for launched in program.kernels}
-    original = runtime.launch
+    bundles = {bundle.name: list(map(Launched, bundle.sources, bundle.kernels)) for bundle in program.bundles}
 
-    def launch(kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None,
-               extent: int | None = None, float8: Any = None, **tiles: Any) -> None:  # fmt: skip
-        launched = known[kernel.fn.__name__]
-        record = Launch(launched.source.name, is_seen=is_seen)
+    def recorded(name: str, members: Sequence[tuple[Launched, Sequence[Any], Mapping[str, Any]]],
+                 start: Callable[[], None]) -> None:  # fmt: skip
+        record = Launch(name, is_seen=is_seen)
         launches.append(record)
-        assert all(a.is_contiguous() for a in arguments if isinstance(a, torch.Tensor)), "kernels address dense tensors"
-        tensors = [argument for argument in arguments if isinstance(argument, torch.Tensor)]
+        parts = [[each for each in arguments if isinstance(each, torch.Tensor)] for _, arguments, _ in members]
+        tensors = [tensor for part in parts for tensor in part]
+        assert all(tensor.is_contiguous() for tensor in tensors), "kernels address dense tensors"
         RECORDER.launch = record if is_seen else None
         RECORDER.buffers = [(t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors]
         try:
-            original(kernel, *arguments, warps=warps, stages=stages, extent=extent, float8=float8, **tiles)
+            start()
         finally:
             RECORDER.launch = None
         if is_seen:
-            check_stores(record, launched, tensors)
-        blocks = runtime.choose_blocks(tiles)
-        sizes = launch_symbols(launched, arguments, tiles, environment)
-        record.predicted = count(launched.kernel, sizes, blocks)
+            check_stores(record, list(zip((launched for launched, _, _ in members), parts, strict=True)))
+        for launched, arguments, tiles in members:
+            sizes = launch_symbols(launched, arguments, tiles, environment)
+            cost = count(launched.kernel, sizes, runtime.choose_blocks(tiles))
+            before = record.predicted or Bytes(0, 0, 0, 0)
+            loaded, exact = before.loaded_bytes + cost.loaded_bytes, before.exact and cost.exact
+            record.predicted = replace(cost, loaded_bytes=loaded, exact=exact)
 
-    model.program.launch = launch
+    def launch(kernel: Any, *arguments: Any, warps: int | None = None, stages: int | None = None,
+               extent: int | None = None, float8: Any = None, **tiles: Any) -> None:  # fmt: skip
+        name = kernel.fn.__name__
+        options = {"warps": warps, "stages": stages, "extent": extent, "float8": float8, **tiles}
+        recorded(name, [(known[name], arguments, tiles)], lambda: runtime.launch(kernel, *arguments, **options))
+
+    def launch_bundle(kernel: Any, *members: Any, **options: Any) -> None:
+        name = kernel.fn.__name__
+        parts = [(launched, arguments, tiles)
+                 for launched, (arguments, _, tiles) in zip(bundles[name], members, strict=True)]  # fmt: skip
+        recorded(name, parts, lambda: runtime.launch_bundle(kernel, *members, **options))
+
+    model.program.launch, model.program.launch_bundle = launch, launch_bundle
     return launches
 
 
@@ -300,13 +315,16 @@ def launch_symbols(
     return known_sizes
 
 
-def check_stores(record: Launch, launched: Launched, tensors: Sequence[torch.Tensor]) -> None:
-    """Every element of every output is stored once."""
+def check_stores(record: Launch, members: Sequence[tuple[Launched, Sequence[torch.Tensor]]]) -> None:
+    """Every element of every output of the kernels of a launch is stored once."""
     stored = np.concatenate([access.addresses for access in record.accesses if access.store] or [np.empty(0, np.int64)])
     assert np.unique(stored).size == stored.size, f"{record.name}: an element is stored twice"
-    outputs = dict(zip(launched.kernel.outputs, tensors[len(launched.kernel.inputs) :], strict=True))
-    least = sum(tensor.numel() for value, tensor in outputs.items() if value not in launched.kernel.partial)
-    is_whole = stored.size == least if not launched.kernel.partial else stored.size >= least
+    least, is_partial = 0, False
+    for launched, tensors in members:
+        outputs = dict(zip(launched.kernel.outputs, tensors[len(launched.kernel.inputs) :], strict=True))
+        least += sum(tensor.numel() for value, tensor in outputs.items() if value not in launched.kernel.partial)
+        is_partial = is_partial or bool(launched.kernel.partial)
+    is_whole = stored.size >= least if is_partial else stored.size == least
     assert is_whole, f"{record.name}: elements are not stored"
 
 

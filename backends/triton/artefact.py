@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 
 from irc import _version, dims, dtypes, partial, weights
+from irc.backends.triton.bundles import Bundle
 from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
 from irc.backends.triton.compile import TARGETS, check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.index_source import FLOAT8, INDEX, ORDER
+from irc.backends.triton.index_source import FLOAT8, ORDER
 from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
 from irc.backends.triton.sizes import python_dim, symbol_sources
+from irc.backends.triton.source import KernelSource
 from irc.backends.triton.text import LARGEST_INDEX, Names, identifier
 from irc.diagnostics import Location, fail
 from irc.dtypes import FLOATS8, DType
@@ -92,7 +94,7 @@ def _write(folder: Path, module: Module, program: Program, targets: Sequence[str
     more = {f"{name}.py": MODULES[f"{name}.py"] for name in program.modules}
     for name, source in {**COPIED, **more}.items():
         shutil.copyfile(source, folder / name)
-    (folder / "kernels.py").write_text(kernels_text(program.kernels), "utf-8")
+    (folder / "kernels.py").write_text(kernels_text(program), "utf-8")
     (folder / "program.py").write_text(program.text, "utf-8")
     texts = {name: tensor for name, tensor in sorted(program.weights.items()) if tensor.dtype is dtypes.STRING}
     stored = {name: carried(tensor) for name, tensor in sorted(program.weights.items()) if name not in texts}
@@ -118,10 +120,12 @@ def carried(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def kernels_text(kernels: Sequence[Launched]) -> str:
-    """kernels.py: the helpers that are used, then the kernels in order of their launches."""
+def kernels_text(program: Program) -> str:
+    """kernels.py: the helpers that are used, then the kernels in order of their launches, then bundles with theirs."""
+    kernels = [*program.kernels, *program.parts]
     parts = needed_helpers(name for launched in kernels for name in launched.source.helpers)
     parts += [comment_on(launched.origins) + launched.source.text.rstrip("\n") for launched in kernels]
+    parts += [bundle.text.rstrip("\n") for bundle in program.bundles]
     head = '"""The kernels, as Triton source. BLOCK sizes are chosen at the launches in program.py."""\n\n'
     return head + "import triton\nimport triton.language as tl\n\n\n" + "\n\n\n".join(parts) + "\n"
 
@@ -140,33 +144,8 @@ def manifest(module: Module, program: Program, targets: Sequence[str]) -> dict[s
         "label": "compiled" if targets else "source",
         "targets": list(targets),
         "signature": signature(module.main, in_place, program.defaults),
-        "kernels": [
-            {
-                "name": launched.source.name,
-                "kind": launched.kernel.kind,
-                "hash": hashes[launched.source.name],
-                "numerics": launched.kernel.numerics,
-                "looped": launched.kernel.looped,
-                "blocks": {
-                    tile.name: "whole row" if tile.whole else tile.block
-                    for tile in launched.source.tiles
-                    if not tile.single
-                },
-                "warps": launched.source.warps,
-                "schedule": launched.source.options.stated,
-                **({"stages": stages} if (stages := launched.source.options.stages) is not None else {}),
-                "launches": list(program.launches.values()).count(launched.source.name),
-                "accesses": [[access.first, access.last, access.wide] for access in launched.source.accesses],
-                "arguments": argument_types(launched),
-                "constants": {
-                    f"BLOCK_{tile.name.upper()}": tile.typical for tile in launched.source.tiles if not tile.single
-                }
-                | ({INDEX: "int32"} if launched.source.extents else {})
-                | ({ORDER: launched.source.order} if launched.source.order is not None else {})
-                | ({FLOAT8: float8_by_target(launched.source.float8)} if launched.source.float8 is not None else {}),
-            }
-            for launched in program.kernels
-        ],
+        "kernels": [kernel_entry(launched, program, hashes[launched.source.name]) for launched in program.kernels]
+        + [bundle_entry(bundle) for bundle in program.bundles],
         "memory": {
             "peak_bytes": peak_bytes(module, sizes, program),
             "sizes": {symbol.name: size for symbol, size in sizes.items()},
@@ -183,6 +162,55 @@ def float8_by_target(dtype: DType) -> dict[str, int]:
     return {target: known.get(target, 0) for target in TARGETS}
 
 
+def kernel_entry(launched: Launched, program: Program, digest: str) -> dict[str, Any]:
+    """A kernel in the manifest; the digest is of what it computes."""
+    source = launched.source
+    order = {ORDER: source.order} if source.order is not None else {}
+    float8 = {FLOAT8: float8_by_target(source.float8)} if source.float8 is not None else {}
+    return {
+        "name": source.name,
+        "kind": launched.kernel.kind,
+        "hash": digest,
+        "numerics": launched.kernel.numerics,
+        "looped": launched.kernel.looped,
+        "blocks": {tile.name: "whole row" if tile.whole else tile.block for tile in source.tiles if not tile.single},
+        "warps": source.warps,
+        "schedule": source.options.stated,
+        **({"stages": source.options.stages} if source.options.stages is not None else {}),
+        "launches": list(program.launches.values()).count(source.name),
+        "accesses": [[access.first, access.last, access.wide] for access in source.accesses],
+        "arguments": argument_types(source, source.parameters),
+        "constants": {**source.constants, **order, **float8},
+    }
+
+
+def bundle_entry(bundle: Bundle) -> dict[str, Any]:
+    """A bundle in the manifest, as a kernel. Its accesses are not listed by lines: compilers make one of equal code of
+    several branches."""
+    members = [member for operation in bundle.operations for member in members_of(operation)]
+    arguments = [argument_types(source, parameters)
+                 for source, parameters in zip(bundle.sources, bundle.parameters, strict=True)]  # fmt: skip
+    is_exact = all(kernel.numerics == "exact" for kernel in bundle.kernels)
+    stages = bundle.sources[0].options.stages
+    return {
+        "name": bundle.name,
+        "kind": "bundle",
+        "members": [operation.attributes["name"] for operation in bundle.operations],
+        "hash": structural_hash(members),
+        "numerics": "exact" if is_exact else "keeps_more_precision",
+        "looped": any(kernel.looped for kernel in bundle.kernels),
+        "blocks": {},
+        "warps": bundle.sources[0].warps,
+        "schedule": {},
+        **({"stages": stages} if stages is not None else {}),
+        "launches": 1,
+        "accesses": [],
+        "arguments": [argument for each in arguments for argument in each]
+        + [{"name": name, "type": "i32", "aligned": False} for name in bundle.ends],
+        "constants": bundle.constants,
+    }
+
+
 def interface(function: Function) -> str:
     """The arguments of a function, as a program that returns nothing, in irc's text."""
     types, names = ([getattr(value, each) for value in function.arguments] for each in ("type", "name"))
@@ -191,18 +219,17 @@ def interface(function: Function) -> str:
     return str(Module("interface", [header]))
 
 
-def argument_types(launched: Launched) -> list[dict[str, Any]]:
-    """The arguments of a kernel before its block sizes, as Triton's compiler wants them. Memory that PyTorch
-    allocates is aligned; a size is if all its values are."""
-    names = launched.source.parameters
+def argument_types(source: KernelSource, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The arguments of a kernel before its block sizes, under these names, as Triton's compiler wants them. Memory that
+    PyTorch allocates is aligned; a size is if all its values are."""
     buffers = [
         {"name": name, "type": f"*{POINTERS[value.dtype.name]}", "aligned": True}
-        for name, value in zip(names, launched.source.buffers, strict=False)
+        for name, value in zip(names, source.buffers, strict=False)
     ]
     sizes = [
-        {"name": name, "type": "i32" if launched.source.extents or dims.bounds(size)[1] <= LARGEST_INDEX else "i64",
+        {"name": name, "type": "i32" if source.extents or dims.bounds(size)[1] <= LARGEST_INDEX else "i64",
          "aligned": dims.multiple_of(size) % 16 == 0}
-        for name, size in zip(names[len(buffers) :], launched.source.sizes, strict=True)
+        for name, size in zip(names[len(buffers) :], source.sizes, strict=True)
     ]  # fmt: skip
     return [*buffers, *sizes]
 

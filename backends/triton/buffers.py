@@ -12,6 +12,7 @@ from irc import dims
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value
+from irc.kernel.bundles import bundles_of
 from irc.sizes import bytes_at
 
 
@@ -21,14 +22,16 @@ def allocates(operation: Operation) -> bool:
 
 
 def last_uses(block: Block) -> dict[Operation, list[Value]]:
-    """For each operation of a block the tensors that nothing reads after it, so that their memory is free again."""
+    """For each operation of a block the tensors that nothing reads after it, so that their memory is free again. The
+    kernels of a bundle run at once, when the last of them does."""
     last: dict[Value, Operation] = {}
+    bundled = {operation: members for members in bundles_of(block) for operation in members}
     kept: set[Value] = set()
     for operation in block:
         for inner in operation.walk():
             for value in inner.inputs:
                 if value.block is block and value.operation is not None:
-                    last[value] = operation
+                    last[value] = bundled[operation][-1] if operation in bundled else operation
         if operation.definition.is_terminator or not allocates(operation):
             kept.update(operation.inputs)  # returned, or viewed by what lives on
     values_by_last_use: dict[Operation, list[Value]] = {}
@@ -45,15 +48,17 @@ def donated(function: Function, is_launch: Callable[[Operation], bool],
     written: nothing reads it later, nor the launch itself but where it writes, nor a view of it."""
     block = function.block
     order = {operation: position for position, operation in enumerate(block)}
+    bundled = {operation: members for members in bundles_of(block) for operation in members}
     donated_arguments: dict[Value, Value] = {}
     for position, argument in function.updates.items():
         output = function.returned[position]
         maker = output.operation
         if maker is None or not is_launch(maker) or function.returned.count(output) > 1:
             continue
-        readers = list(argument.users())
+        readers, start = list(argument.users()), order[bundled[maker][0] if maker in bundled else maker]
         if all(
-            order.get(reader, len(order)) <= order[maker] and gives_no_view(reader, is_launch) for reader in readers
+            (reader is maker or order.get(reader, len(order)) < start) and gives_no_view(reader, is_launch)
+            for reader in readers
         ) and (maker not in readers or reads_where_it_writes(output, argument)):
             donated_arguments[output] = argument
     return donated_arguments

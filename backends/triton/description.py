@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from irc.backends.triton.device_operation import DeviceOperation
+from irc.backends.triton.bundles import launched_together
+from irc.backends.triton.device_operation import DeviceOperation, member_of_launch
 from irc.backends.triton.launches import launched
 from irc.diagnostics import IrcError
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Function, Operation
 from irc.kernel import Kernel, count
+from irc.kernel.traffic import Together
 from irc.library_calls import operation_bytes, product_flops, products_of
 from irc.module import Module
 
@@ -30,7 +32,10 @@ def device_operations(module: Module, sizes: Mapping[Symbol, int]) -> tuple[list
     computing = [each for each in met if Trait.HOST not in each.definition.traits]
 
     def alone() -> list[DeviceOperation]:
-        return [_alone(each, sizes) for each in computing if Trait.FREE not in each.definition.traits]
+        members, bundles = _bundled(computing), dict[int, Together]()
+        return [_alone(each, sizes) if each not in members else
+                _member(each, sizes, bundles.setdefault(members[each], Together()))
+                for each in computing if Trait.FREE not in each.definition.traits]  # fmt: skip
 
     only_kernels = all(each.name == "kernel" for each in computing) and not any(map(is_control_flow, met))
     if only_kernels and not _copies_results(module.main):
@@ -74,6 +79,21 @@ def _outside_kernels(module: Module) -> Iterator[Operation]:
             blocks.append(iter(module.functions[operation.attributes["callee"]].block))
         elif is_control_flow(operation):
             blocks.append(iter(operation.regions[0].block))
+
+
+def _bundled(operations: Iterable[Operation]) -> dict[Operation, int]:
+    """The kernels that are launched together, with the numbers of their bundles."""
+    blocks = dict.fromkeys(each.block for each in operations if each.name == "kernel" and each.attributes["bundle"])
+    together = [members for block in blocks if block is not None for members in launched_together(block, launched)]
+    return {member: number for number, members in enumerate(together) for member in members}
+
+
+def _member(operation: Operation, sizes: Mapping[Symbol, int], together: Together) -> DeviceOperation:
+    """A kernel of a bundle as an operation of the device."""
+    kernel = launched(operation)
+    assert isinstance(kernel, Kernel)
+    buffers = dict(zip(operation.regions[0].block.arguments, operation.inputs, strict=True))
+    return member_of_launch(operation, kernel, buffers, sizes, together)
 
 
 def _alone(operation: Operation, sizes: Mapping[Symbol, int]) -> DeviceOperation:

@@ -30,14 +30,15 @@ from torch.utils.flop_counter import flop_registry
 from irc import dims
 from irc.backends.triton.calls import TEMPLATES, TORCH_TYPES, torch_type
 from irc.backends.triton.control_flow import is_counted_loop
-from irc.backends.triton.device_operation import DeviceOperation
+from irc.backends.triton.device_operation import DeviceOperation, member_of_launch
 from irc.backends.triton.program import Program
 from irc.backends.triton.program_writer import write_program
 from irc.dims import Dim, Symbol
 from irc.dtypes import ALL, STRING, DType
 from irc.ir import Operation, Value
-from irc.kernel import Bytes, count
+from irc.kernel import Bytes, Kernel, count
 from irc.kernel.roofline import Matrices
+from irc.kernel.traffic import Together
 from irc.library_calls import visible_pairs
 from irc.module import Module
 
@@ -102,6 +103,7 @@ class _Run:
     def __init__(self, module: Module, sizes: Mapping[Symbol, int], program: Program) -> None:
         self.main, self.sizes, self.program = module.main, sizes, program
         self.kernels = {launched.source.name: launched.kernel for launched in program.kernels}
+        self.bundles = {bundle.name: bundle for bundle in program.bundles}
         self.recorded: list[DeviceOperation] = []
         self.conditions: Counter[int] = Counter()  # by lines, how many conditions they have asked the device for
 
@@ -127,9 +129,12 @@ class _Run:
 
     def record(self, name: str, kind: str, distinct_bytes: int, flops: int = 0, kernel: Bytes | None = None,
                products: Matrices | None = None) -> None:  # fmt: skip
+        self.add(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation(), products))
+
+    def add(self, operation: DeviceOperation) -> None:
         if len(self.recorded) == MOST_OPERATIONS:
             raise NotCounted(f"a run has more than {MOST_OPERATIONS} operations")
-        self.recorded.append(DeviceOperation(name, kind, distinct_bytes, flops, kernel, self._operation(), products))
+        self.recorded.append(operation)
 
     def condition(self) -> bool:
         """What a condition is that only data decides: true, then false, where one line asks again."""
@@ -160,14 +165,25 @@ class _Run:
     # -- what the program calls in place of the runtime ----------------------------------------------------------
 
     def launch(self, name: str, *arguments: Any, **_: Any) -> None:
-        kernel, sizes = self.kernels[name], dict(self.sizes)
+        kernel = self.kernels[name]
+        cost = count(kernel, self.sizes_of(kernel, arguments))
+        self.record(name, "kernel", cost.distinct_bytes, cost.flops, cost)
+
+    def launch_bundle(self, name: str, *members: Sequence[Any], **_: Any) -> None:
+        bundle, together = self.bundles[name], Together()
+        for operation, kernel, arguments in zip(bundle.operations, bundle.kernels, members, strict=True):
+            buffers = dict(zip((*kernel.inputs, *kernel.outputs), map(id, arguments), strict=False))
+            self.add(member_of_launch(operation, kernel, buffers, self.sizes_of(kernel, arguments), together))
+
+    def sizes_of(self, kernel: Kernel, arguments: Sequence[Any]) -> dict[Symbol, int]:
+        """The sizes of symbols, with those that the arguments of a launch of the kernel show."""
+        sizes = dict(self.sizes)
         for buffer, tensor in zip((*kernel.inputs, *kernel.outputs), arguments, strict=False):
             for extent, size in zip(buffer.shape, tensor.shape, strict=True):
                 symbol = dims.sole_symbol(extent)
                 if symbol is not None:
                     sizes[symbol] = size
-        cost = count(kernel, sizes)
-        self.record(name, "kernel", cost.distinct_bytes, cost.flops, cost)
+        return sizes
 
     def check_dim(self, name: str, size: int, *_: int) -> int:
         return next((known for symbol, known in self.sizes.items() if symbol.name == name), size)
@@ -191,9 +207,10 @@ def _package(run: _Run) -> ModuleType:
         sys.modules[PACKAGE] = package
     package = sys.modules[PACKAGE]
     runtime, kernels = ModuleType(f"{PACKAGE}.runtime"), ModuleType(f"{PACKAGE}.kernels")
-    vars(kernels).update((launched.source.name, launched.source.name) for launched in run.program.kernels)
+    vars(kernels).update((name, name) for name in (*run.kernels, *run.bundles))
     vars(runtime).update(
-        launch=run.launch, check_dim=run.check_dim, check=lambda *_: None, refine=lambda x, _: x,
+        launch=run.launch, launch_bundle=run.launch_bundle, member=lambda *arguments, **_: arguments,
+        check_dim=run.check_dim, check=lambda *_: None, refine=lambda x, _: x,
         bcast=lambda *sizes: next((size for size in sizes if size != 1), 1),
         **dict.fromkeys(("Each", "Grid", "Loop", "Whole"), lambda *extents, **_: extents),
     )  # fmt: skip

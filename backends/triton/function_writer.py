@@ -12,6 +12,7 @@ from typing import Any
 
 from irc import dims
 from irc.backends.triton.buffers import allocates, last_uses, reused
+from irc.backends.triton.bundles import Bundle, launched_together
 from irc.backends.triton.calls import torch_type
 from irc.backends.triton.donation import donated_arguments
 from irc.backends.triton.launches import is_launch, launched
@@ -34,8 +35,9 @@ class FunctionWriter:
 
     values: for each value a Python expression, mostly the name of its variable. symbols: for each symbol the variable
     that holds its size. contiguous: the variables of tensors that are known to be contiguous. reused: for results of
-    launches the value whose buffer they are written to, which nothing reads later. operation_of_line: for indices of
-    lines in `out` the operation for which the line was written.
+    launches the value whose buffer they are written to, which nothing reads later. bundles: for kernels that are
+    launched together what they are launched as. operation_of_line: for indices of lines in `out` the operation for
+    which the line was written.
     """
 
     def __init__(self, builder: ProgramBuilder, function: Function, name: str, operations: Mapping[str, Write],
@@ -51,6 +53,7 @@ class FunctionWriter:
         self.values: dict[Value, str] = {}
         self.contiguous: set[str] = set()
         self.reused: dict[Value, Value] = {}
+        self.bundles: dict[Operation, Bundle] = {}
         self.indent = ""
         self.out: list[str] = []
         self.operation_of_line: dict[int, Operation] = {}
@@ -117,6 +120,8 @@ class FunctionWriter:
         last_use, buffer_of = last_uses(block), reused(block, self.is_launch, donated)
         self.reused |= buffer_of
         kept = set(buffer_of.values())  # a later launch writes to their buffers
+        for operations in launched_together(block, self.derived):
+            self.bundles |= dict.fromkeys(operations, Bundle(operations))
         for operation in block:
             if operation.definition.is_terminator:
                 if operation.name == "return":

@@ -45,14 +45,17 @@ class IndexWriter:
 
     RESERVED: tuple[str, ...] = ()  # names of lines that a subclass writes
 
-    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
         self.kernel = kernel
+        self.program = "program" if is_bundled else "tl.program_id(0)"  # the number of this one
+        self.is_bundled = is_bundled
         self.labels = {value: labels.get(value, value.name) for value in (*kernel.inputs, *kernel.outputs)}
         self.name = name
         self.schedule = kernel.schedule
         tiles = [tile.name for tile in self.schedule.tiles]
         constants = [INDEX, FLOAT8, ORDER, *(f"BLOCK_{tile.upper()}" for tile in tiles)]
-        self.names = Names({name, *helper_sources(), *self.RESERVED, *tiles, *constants})
+        program = ["program"] if is_bundled else []
+        self.names = Names({name, *helper_sources(), *self.RESERVED, *tiles, *constants, *program})
         self.buffers = {
             value: self.names.fresh(f"{identifier(self.labels[value]) or fallback}_ptr")
             for values, fallback in ((kernel.inputs, "x"), (kernel.outputs, "out"))
@@ -135,7 +138,7 @@ class IndexWriter:
         if tile.whole or tile.looped:
             code = Code(lanes + shape) if tile.whole else Code(f"start + {lanes}{shape}", SUM)
             return (code if self._contiguous(tile) else self._wide(code)).text
-        program = self._wide(Code("tl.program_id(0)")).text
+        program = self._wide(Code(self.program)).text
         if tile.single:
             return program
         if len(self.schedule.grid) == 2:

@@ -12,6 +12,7 @@ from irc.backends.triton.sizes import UNCHECKED
 from irc.dtypes import FLOATS8
 from irc.ir import Operation, Value
 from irc.kernel import Kernel, LegalityFailure
+from irc.kernel.bundles import knows_warps
 
 
 def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None:
@@ -45,7 +46,8 @@ def write_kernel_operation(writer: FunctionWriter, operation: Operation) -> None
 
 
 def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels: Mapping[Value, str]) -> None:
-    source = writer.builder.kernel(kernel, operation, labels)
+    bundle = writer.bundles.get(operation)
+    source = writer.builder.kernel(kernel, operation, labels, bundle is not None)
     arguments = [_contiguous(writer, buffer) for buffer in kernel.inputs]
     for output in kernel.outputs:
         name, shape, dead = writer.variable(output), writer.shape(output.shape), writer.reused.get(output)
@@ -68,17 +70,21 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
             arguments.append(f"{tile.name}={'Each' if tile.single else 'Whole'}({extent})")
         else:
             arguments.append(f"{tile.name}={'Loop' if tile.looped else 'Grid'}({extent}, {tile.block}{exact})")
-    is_static = all(isinstance(tile.extent, int) or not tile.whole for tile in source.tiles)
-    if is_static or source.options.warps is not None:
-        arguments.append(f"warps={source.warps}")  # else launch() chooses, when it knows the rows
+    options = [f"warps={source.warps}"] if knows_warps(kernel) else []  # else launch() chooses, when it knows the rows
     if source.options.stages is not None:
-        arguments.append(f"stages={source.options.stages}")
-    if source.extents:
-        extents = [writer.sizes.text(extent, UNCHECKED) for extent in source.extents]
-        arguments.append(f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}")
-    if source.float8 is not None:
-        arguments.append(f"float8=torch.{torch_type(source.float8)}")
-    writer.line(f"launch(kernels.{source.name}, {', '.join(arguments)})")
+        options.append(f"stages={source.options.stages}")
+    float8 = [f"float8=torch.{torch_type(source.float8)}"] if source.float8 is not None else []
+    extents = [writer.sizes.text(extent, UNCHECKED) for extent in source.extents]
+    extent = [f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}"] if extents else []
+    if bundle is None:
+        writer.line(f"launch(kernels.{source.name}, {', '.join([*arguments, *options, *extent, *float8])})")
+        return
+    bundle.kernels.append(kernel)
+    bundle.sources.append(source)
+    bundle.calls.append(f"member({', '.join([*arguments, *extent])})")
+    if bundle.is_complete:
+        writer.builder.bundle(bundle)
+        writer.line(f"launch_bundle(kernels.{bundle.name}, {', '.join([*bundle.calls, *options])})")
 
 
 def _contiguous(writer: FunctionWriter, value: Value) -> str:

@@ -24,10 +24,10 @@ class OnlineWriter(ProductWriter):
     RESERVED = ("program", "blocks_m", "block_m", "highest", "reference", "rescale")
     SIDES = ("first", "second", "scores", "values")
 
-    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
         assert kernel.online is not None
         self.online = kernel.online
-        super().__init__(kernel, name, labels)
+        super().__init__(kernel, name, labels, is_bundled)
 
     # -- indices -----------------------------------------------------------------------------------------------
 

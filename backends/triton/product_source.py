@@ -35,8 +35,8 @@ class ProductWriter(KernelWriter):
     RESERVED: tuple[str, ...] = ("program", "blocks_m", "blocks_n", "block_m", "block_n")
     SIDES: tuple[str, ...] = ("first", "second")
 
-    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
-        super().__init__(kernel, name, labels)
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
+        super().__init__(kernel, name, labels, is_bundled)
         self.side = "first"
         self.sided: dict[str, dict[Node, Code]] = {side: {} for side in self.SIDES}
         self.products = [node for node in kernel.nodes if isinstance(node, Dot)]

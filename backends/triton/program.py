@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from irc.backends.triton.bundles import Bundle
 from irc.backends.triton.externs import Extern
 from irc.backends.triton.source import KernelSource
 from irc.diagnostics import Location
@@ -26,13 +27,16 @@ class Launched:
 class Program:
     """The text of the host program, with the kernels, weights and externs that it uses.
 
-    launches: by the name of each `kernel`, the name of its source. defaults: by inputs, the names of weights.
+    parts: kernels that are not launched by themselves, but called by those of `bundles`. launches: by the name of each
+    `kernel`, the name of the source that is launched. defaults: by inputs, the names of weights.
     rejected: kernels that run as host calls instead, with the reason. modules: the templates that the text imports,
     beside those of every artefact. lines: by line numbers of the text, the operations that they compute.
     """
 
     text: str = ""
     kernels: list[Launched] = field(default_factory=list)
+    parts: list[Launched] = field(default_factory=list)
+    bundles: list[Bundle] = field(default_factory=list)
     launches: dict[str, str] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
+from irc.backends.triton.bundles import Bundle
 from irc.backends.triton.helpers import helper_sources
 from irc.backends.triton.naming import kernel_name
 from irc.backends.triton.program import Launched, Program
@@ -18,8 +19,8 @@ from irc.module import Module
 from irc.weights import Tensor
 
 BUILTINS = frozenset({"weights", "externs", "device", "host", "kernels", "aten", "drawing", "strings", "torch",
-                      "launch", "Each", "Grid", "Loop", "Whole", "check", "check_dim", "refine", "bcast", "empty",
-                      "nonzero"})  # fmt: skip
+                      "launch", "launch_bundle", "member", "Each", "Grid", "Loop", "Whole", "check", "check_dim",
+                      "refine", "bcast", "empty", "nonzero"})  # fmt: skip
 
 
 class ProgramBuilder:
@@ -56,15 +57,22 @@ class ProgramBuilder:
         self.program.modules |= {name} - {"host"}
         return name
 
-    def kernel(self, kernel: Kernel, operation: Operation, labels: Mapping[Value, str]) -> KernelSource:
+    def kernel(self, kernel: Kernel, operation: Operation, labels: Mapping[Value, str],
+               is_bundled: bool = False) -> KernelSource:  # fmt: skip
         """The source of the kernel that a `kernel` operation is; kernels with equal content share one source."""
-        key = content(kernel)
+        key = content(kernel), is_bundled
         if key in self.launched:
             source = replace(self.launched[key].source, buffers=(*kernel.inputs, *kernel.outputs))
         else:
-            source = write_kernel(kernel, self.kernel_names.fresh(kernel_name(operation)), labels)
+            source = write_kernel(kernel, self.kernel_names.fresh(kernel_name(operation)), labels, is_bundled)
             self.launched[key] = Launched(source, kernel)
-            self.program.kernels.append(self.launched[key])
+            (self.program.parts if is_bundled else self.program.kernels).append(self.launched[key])
         self.launched[key].origins |= dict.fromkeys(member.location for member in members_of(operation))
         self.program.launches[operation.attributes["name"]] = source.name
         return source
+
+    def bundle(self, bundle: Bundle) -> None:
+        """Write a bundle whose members are written."""
+        bundle.write(self.kernel_names.fresh(f"{kernel_name(bundle.operations[0])}_bundle"))
+        self.program.bundles.append(bundle)
+        self.program.launches |= {each.attributes["name"]: bundle.name for each in bundle.operations}

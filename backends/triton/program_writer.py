@@ -33,7 +33,8 @@ def write_program(module: Module) -> Program:
     for argument, tensor in builder.module.main.defaults.items():
         program.defaults[argument.name] = builder.weight(tensor, argument.name)
     body = "\n\n\n".join(parts)
-    runtime = ("Each", "Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "nonzero", "refine")
+    runtime = ("Each", "Grid", "Loop", "Whole", "bcast", "check", "check_dim", "launch", "launch_bundle", "member",
+               "nonzero", "refine")  # fmt: skip
     used_functions = [name for name in runtime if re.search(rf"(?<![\w.]){name}\(", body)]
     imports = ["import torch", "", f"from . import {', '.join(sorted({'host', 'kernels', *program.modules}))}"]
     if used_functions:

@@ -30,8 +30,8 @@ def carry(point: Point, highest: str, higher: str, rescale: str, reference: str)
 class RowWriter(KernelWriter):
     """Writes a kernel that loops over rows."""
 
-    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
-        super().__init__(kernel, name, labels)
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
+        super().__init__(kernel, name, labels, is_bundled)
         self.lanes: dict[Node, str] = {}
         self.rescales: dict[Node, str] = {}  # by maximum
         self.points: dict[Node, Point] = {}

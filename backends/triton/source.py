@@ -62,6 +62,12 @@ class KernelSource:
     float8: DType | None = None  # the floats of 8 bits that it multiplies as the device can
     order: int | None = None  # how many blocks of rows run in turn, where that is a parameter
 
+    @property
+    def constants(self) -> dict[str, int | str]:
+        """The arguments that the text is compiled for, with the blocks and the type of indices of a typical launch."""
+        blocks = {f"BLOCK_{tile.name.upper()}": tile.typical for tile in self.tiles if not tile.single}
+        return {**blocks, **({INDEX: "int32"} if self.extents else {})}
+
 
 def content(kernel: Kernel) -> Hashable:
     """What makes the source of a kernel, but for its names: equal layers have equal kernels."""
@@ -81,8 +87,8 @@ def content(kernel: Kernel) -> Hashable:
 class KernelWriter(IndexWriter):
     """Writes a kernel without products; `ProductWriter` writes those with products."""
 
-    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str]) -> None:
-        super().__init__(kernel, name, labels)
+    def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
+        super().__init__(kernel, name, labels, is_bundled)
         self.masking = analyse(kernel)
         self.text_axes: dict[Node, frozenset[Variable]] = {}  # the axes that the text of a value varies over
 
@@ -94,7 +100,8 @@ class KernelWriter(IndexWriter):
         blocks += [f"{INDEX}: tl.constexpr"] if self.has_variants else []
         blocks += [f"{FLOAT8}: tl.constexpr"] if self.float8 is not None else []
         blocks += [f"{ORDER}: tl.constexpr = {self.order}"] if self.order is not None else []
-        arguments = [*self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
+        program = [self.program] if self.is_bundled else []
+        arguments = [*program, *self.buffers.values(), *self.parameters.by_dim.values(), *blocks]
         head = f"def {self.name}({', '.join(arguments)}):"
         if len(head) > LINE_LENGTH:
             head = "\n".join([f"def {self.name}(", *(f"    {argument}," for argument in arguments), "):"])

@@ -12,9 +12,13 @@ from irc.ir import Value
 from irc.kernel import Kernel
 
 
-def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None) -> KernelSource:
-    """The source of one kernel function. `labels` are names for buffers where values have others inside a region."""
+def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None = None,
+                 is_bundled: bool = False) -> KernelSource:  # fmt: skip
+    """The source of one kernel function. `labels` are names for buffers where values have others inside a region. One
+    that `is_bundled` is called by the kernel of its bundle, with the number of its program."""
     writer: type[KernelWriter]
+    if is_bundled:
+        assert kernel.kind != "product", "no bundle has a product (rule F20)"
     if kernel.online is not None:
         writer = OnlineWriter
     elif kernel.schedule.summed is not None:
@@ -22,4 +26,4 @@ def write_kernel(kernel: Kernel, name: str, labels: Mapping[Value, str] | None =
     else:
         columns = kernel.schedule.columns
         writer = RowWriter if columns is not None and columns.looped else KernelWriter
-    return writer(kernel, name, labels or {}).source()
+    return writer(kernel, name, labels or {}, is_bundled).source()

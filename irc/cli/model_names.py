@@ -141,7 +141,7 @@ def of_plan(path: str) -> list[str]:
     """The entries of a plan file and their members."""
     with open(path, "rb") as file:
         plan = json.loads(file.read(MOST_BYTES))
-    entries = [entry for key in ("groups", "siblings", "products") for entry in plan.get(key, ())]
+    entries = [entry for key in ("groups", "siblings", "products", "bundles") for entry in plan.get(key, ())]
     names = [name for entry in entries for name in (entry.get("name"), *entry.get("members", ()))]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 

@@ -139,7 +139,8 @@ def show_kernels(report: Any) -> None:
         figures = (kernel.distinct_bytes, kernel.loaded_bytes)
         sizes = " ".join([*(f"{format_bytes(size):>10}" for size in figures), f"{format_count(kernel.flops):>10}"])
         programs = kernel.programs if kernel.programs < 10**9 else format_count(kernel.programs).strip()
-        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}")
+        bundle = f"  in the launch of @{kernel.bundle}" if kernel.bundle not in ("", kernel.name) else ""
+        show(f"{shorten('@' + kernel.name, 30):30} {kernel.kind:10} {sizes} {programs:>9}{bundle}")
         for target, facts in kernel.targets.items():
             show(f"    {target}: {target_facts(facts)}")
     for call in report.calls:

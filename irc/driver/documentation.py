@@ -28,7 +28,7 @@ from irc.numerics import NUMERICS_RULES
 from irc.op import REQUIRED, OperationDefinition
 from irc.pass_manager import PassContext
 from irc.plan_edits import EDITS
-from irc.plan_file import KEYS, PRODUCT_KEYS, SIBLING_KEYS, TOP_KEYS
+from irc.plan_file import BUNDLE_KEYS, KEYS, PRODUCT_KEYS, SIBLING_KEYS, TOP_KEYS
 from irc.planner import FusionGraph, Partition, Planner
 from irc.planners import PLANNERS
 from irc.policy import GroupPattern, Policy
@@ -233,7 +233,7 @@ def _listed(table: dict[str, NumberedRule]) -> list[str]:
 def plans_page() -> str:
     """The keys of a plan file, and the edits."""
     tables = {"The file": TOP_KEYS, "An entry of `siblings`": SIBLING_KEYS, "An entry of `groups`": KEYS,
-              "An entry of `products`": PRODUCT_KEYS,
+              "An entry of `products`": PRODUCT_KEYS, "An entry of `bundles`": BUNDLE_KEYS,
               "Edits of `irc plan edit`, made in order": {f"--{name}": inspect.cleandoc(edit.__doc__ or "")
                                                           for name, edit in EDITS.items()}}  # fmt: skip
     lines = ["plans: a fusion plan as a file of JSON", ""]

@@ -277,7 +277,7 @@ def _measure(imported: Module, pipeline: str, reference: _Reference | None, sett
         distinct_bytes=report.distinct_bytes,
         loaded_bytes=report.loaded_bytes,
         flops=report.flops,
-        programs=min((kernel.programs for kernel in report.kernels), default=0),
+        programs=report.smallest_grid,
         estimated_microseconds=1e6 * estimate(chain.from_iterable(counted[0].values()), device),
         compile_seconds=statistics.median(seconds),
         error=float("nan") if reference is None else reference.error_of(module),

@@ -9,6 +9,7 @@ from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
 from irc.ir import Operation
 from irc.kernel import LegalityFailure, count, kernel_of
+from irc.kernel.bundles import bundles_of
 from irc.kernel.nest_text import nest_text
 from irc.module import Module
 from irc.sizes import representative_sizes
@@ -37,11 +38,21 @@ def explain_kernel(source: Source, name: str, pipeline: str | None, settings: Se
     lines.append(f"  moves     {moved}, in {cost.programs} programs")
     stated = [f"{option} = {value}" for option, value in kernel.options.stated.items()]
     lines.append(f"  schedule  {', '.join(stated) if stated else 'chosen by rules'}")
+    bundle = bundle_of(operation)
+    if bundle:
+        lines.append(f"  bundle    launched together with {', '.join(bundle)}")
     if nest:
         block = operation.regions[0].block
         inner, outer = (*block.arguments, *block.terminator.inputs), (*operation.inputs, *operation.results)
         lines += nest_text(kernel, name, {one.name: other.name for one, other in zip(inner, outer, strict=True)})
     return printable_lines(lines)
+
+
+def bundle_of(operation: Operation) -> list[str]:
+    """The names of the other kernels in the launch of a kernel."""
+    assert operation.block is not None
+    members = next((each for each in bundles_of(operation.block) if operation in each), [])
+    return [f"@{each.attributes['name']}" for each in members if each is not operation]
 
 
 def find_kernel(module: Module, name: str) -> Operation:

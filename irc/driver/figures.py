@@ -34,7 +34,8 @@ Counted = tuple[dict[Operation | None, list[Any]], str]
 @dataclass(frozen=True)
 class KernelReport:
     """One kernel: its launches in a run, and per launch the bytes of distinct elements, the bytes that all programs
-    load and store, the flops, the size of the grid, and its resources by target."""
+    load and store, the flops, the size of the grid, and its resources by target, those of its bundle if it is in one.
+    `bundle` is empty where it is launched by itself."""
 
     name: str
     kind: str
@@ -44,6 +45,7 @@ class KernelReport:
     programs: int
     targets: Mapping[str, Any]
     launches: int = 1
+    bundle: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ class KernelsReport:
     schema: str = "irc.kernels/2"
 
     @property
+    def smallest_grid(self) -> int:
+        """The fewest programs of a launch."""
+        programs: Counter[str] = Counter()
+        for kernel in self.kernels:
+            programs[f"bundle {kernel.bundle}" if kernel.bundle else kernel.name] += kernel.programs
+        return min(programs.values(), default=0)
+
+    @property
     def device_operations(self) -> int:
         """Launches, library calls and host operations."""
         return self.launches + self.library_calls + self.host_operations
@@ -116,7 +126,7 @@ def report_on(module: Module, sizes: Mapping[Symbol, int], compiled: Mapping[str
     outside = host_operations(module)
     kinds = Counter(each.kind for each in counted_operations)
     return KernelsReport(
-        launches=kinds["kernel"],
+        launches=sum(each.kind == "kernel" and not each.joins for each in counted_operations),
         library_calls=kinds["library"],
         host_operations=kinds["operation"] + kinds["extern"],
         distinct_bytes=sum(each.distinct_bytes for each in counted_operations),
@@ -159,7 +169,8 @@ def is_launched(operation: Operation, parts: Sequence[Any]) -> bool:
 def _of_kernel(operation: Operation, cost: Bytes, launches: int, compiled: Mapping[str, Any]) -> KernelReport:
     name, kind = operation.attributes["name"], operation.attributes["kind"]
     figures = (cost.distinct_bytes, cost.loaded_bytes, cost.flops, cost.programs)
-    return KernelReport(name, kind, *figures, compiled.get(name, {}), launches)
+    bundle = operation.attributes["bundle"] or ""
+    return KernelReport(name, kind, *figures, compiled.get(name, {}), launches, bundle)
 
 
 def _of_call(operation: Operation | None, parts: Sequence[Any]) -> CallReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from irc.cost import Cost, CostModel, Costs, described
@@ -19,9 +20,11 @@ def estimate(operations: Iterable[Any], device: Device) -> float:
 
 
 def estimate_of(operation: Any, device: Device) -> Estimate:
-    """The time of a launch, of a library call, or of another operation."""
+    """The time of a launch, of a library call, or of another operation; of a kernel that joins the launch of another,
+    what it adds."""
     if operation.kernel is not None:
-        return kernel_estimate(operation.kernel, device)
+        estimated = kernel_estimate(operation.kernel, device)
+        return replace(estimated, launch=0.0) if operation.joins else estimated
     return call_estimate(operation.distinct_bytes, operation.flops, operation.products, device)
 
 

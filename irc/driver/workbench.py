@@ -190,4 +190,4 @@ def carried(plan: PlanFile, source: PlanFile, module: Module) -> PlanFile:
         return replace(entry, place=origin.place, comment=origin.comment, proposer=proposer)
 
     groups = tuple(map(with_comment, plan.groups))
-    return PlanFile(groups, source.products, source.made_for, source.comment, plan.siblings)
+    return PlanFile(groups, source.products, source.made_for, source.comment, plan.siblings, plan.bundles)

@@ -24,6 +24,7 @@ CODES = {
     "F17": "fuse.softmax_product",
     "F18": "fuse.computed_twice",
     "F19": "fuse.siblings",
+    "F20": "fuse.bundle",
 }
 
 

@@ -20,6 +20,13 @@ from irc.dims import Dim, Variable
 from irc.dtypes import F32, FLOATS8, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
+from irc.kernel.bundle_rules import (
+    has_threads_of,
+    is_bundled_alone,
+    kernels_run_at_once,
+    need_nothing_of_others,
+    stand_side_by_side,
+)
 from irc.kernel.dag import Apply, Dot, Node, Reduce, draws_bits, variables, walk
 from irc.kernel.failure import CODES, LegalityFailure
 from irc.kernel.schedule_rules import (
@@ -528,6 +535,8 @@ LEGALITY_RULES = table(
      maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
     ("F18", CODES["F18"], operations_of_several_kernels_are_cheap),
     ("F19", CODES["F19"], siblings_multiply_one_value),
+    ("F20", CODES["F20"], kernels_run_at_once, is_bundled_alone, has_threads_of, stand_side_by_side,
+     need_nothing_of_others),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -9,7 +9,7 @@ loaded data, or would take too long to enumerate, they are upper bounds and `exa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -113,6 +113,29 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
     return Bytes(distinct_bytes, loaded, flops + product_flops, prod(grid.values()), exact, product_flops,
                  issued(kernel.schedule, visible, sizes, blocks), iterations(kernel.schedule, sizes, blocks),
                  kernel.resources)  # fmt: skip
+
+
+class Together:
+    """The kernels of one launch, so far: what they read of each tensor, so that its elements count once."""
+
+    def __init__(self) -> None:
+        self.reads: dict[Hashable, dict[Access, None]] = {}
+        self.members = 0
+
+    def add(self, kernel: Kernel, tensors: Mapping[Value, Hashable], environment: Mapping[Symbol, int]) -> int:
+        """Add a kernel, of whose inputs `tensors` says which are the same; returns the bytes that it reads and kernels
+        before it read, too."""
+        sizes, again = environment if isinstance(environment, Sizes) else Sizes(environment), 0
+        accesses: dict[Value, dict[Access, None]] = {}
+        for load in kernel.loads:
+            accesses.setdefault(load.buffer, {})[load.index, load.guards] = None
+        for buffer, reads in accesses.items():
+            size, before = size_at(buffer.type.elements, sizes), self.reads.get(tensors[buffer], {})
+            if before and size:
+                counts = [distinct(size, tuple(some), sizes)[0] for some in (reads, before, before | reads)]
+                again += (counts[0] + counts[1] - counts[2]) * buffer.dtype.itemsize
+            self.reads[tensors[buffer]] = before | reads
+        return again
 
 
 def written(kernel: Kernel, buffer: Value, sizes: Sizes) -> tuple[int, bool]:

@@ -180,11 +180,12 @@ def _call(execution: Execution) -> list[Array]:
 
 
 @primitive(Trait.ISOLATED, Trait.REGIONS, Trait.EXACT)
-def kernel(*xs: AnyType, name: str, kind: str, schedule: dict[str, int] | None = None,
+def kernel(*xs: AnyType, name: str, kind: str, schedule: dict[str, int] | None = None, bundle: str | None = None,
            regions: Sequence[Region] = ()) -> tuple[TensorType, ...]:  # fmt: skip
     """Operations that run as one kernel; inlining the region does not change the results.
 
     `schedule` states blocks, warps, stages and parts of the kernel (`irc.schedule_options`); rules choose the rest.
+    Kernels beside one another that state the same `bundle` are one launch (rule F20).
 
     Region: isolated; its arguments are the operands in order, and it yields the results.
     Shapes: the results have the types that the region yields.

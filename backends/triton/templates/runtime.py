@@ -137,6 +137,21 @@ def launch(kernel, *arguments, warps=None, stages=None, extent=None, float8=None
         start(*arguments, **options)
 
 
+def member(*arguments, extent=None, **tiles):
+    """A kernel of a bundle, on contiguous tensors and sizes, with the bits of its indices and its tiles."""
+    return arguments, index_bits(extent), tiles
+
+
+def launch_bundle(kernel, *members, warps, stages=None):
+    """Start the programs of the kernels of a bundle, those of each member after those of the one before."""
+    key = (kernel.fn.__name__, *(each for _, bits, tiles in members for each in (bits, *tiles.values())))
+    if key not in PREPARED:
+        PREPARED[key] = prepared_bundle(kernel, warps, stages, members)
+    start, ends, options = PREPARED[key]
+    if start is not None:
+        start(*(argument for arguments, _, _ in members for argument in arguments), *ends, **options)
+
+
 def index_bits(extent):
     """The bits of indices that are below an extent; None where a kernel has one type of indices."""
     return None if extent is None else 32 if extent <= LARGEST_EXTENT else 64
@@ -160,17 +175,42 @@ PREPARED = {}  # by kernels, bits of indices, and tiles
 
 def prepared(kernel, warps, stages, tiles, bits=None, float8=None):
     """What starts a kernel over a grid (None: nothing is to do), and its blocks, bits of indices, warps and stages."""
+    blocks = choose_blocks(tiles)
+    constants = constants_of(blocks, bits)
+    if float8 is not None:
+        constants["FLOAT8"] = float8_products(float8)
+    return started(kernel, programs_of(tiles, blocks), warps or warps_for(blocks), stages, constants)
+
+
+def prepared_bundle(kernel, warps, stages, members):
+    """The same of a bundle, with the numbers of the first programs after those of each member but the last."""
+    constants, ends, programs = {}, [], 0
+    for number, (_, bits, tiles) in enumerate(members):
+        blocks = choose_blocks(tiles)
+        constants |= {f"{name}_{number}": value for name, value in constants_of(blocks, bits).items()}
+        programs += programs_of(tiles, blocks)
+        ends.append(programs)
+    start, options = started(kernel, programs, warps, stages, constants)
+    return start, ends[:-1], options
+
+
+def programs_of(tiles, blocks):
+    """How many programs a kernel has."""
+    programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
+    return programs * math.prod(tile.extent for tile in tiles.values() if isinstance(tile, Each))
+
+
+def constants_of(blocks, bits):
+    """The arguments of a kernel that it is compiled for."""
     from triton import language
 
-    blocks = choose_blocks(tiles)
-    programs = math.prod(-(-tile.extent // blocks[name]) for name, tile in tiles.items() if isinstance(tile, Grid))
-    programs *= math.prod(tile.extent for tile in tiles.values() if isinstance(tile, Each))
-    options = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
-    options["num_warps"] = max(1, (warps or warps_for(blocks)) // WARPS_OF_32)
-    if bits is not None:
-        options["INDEX"] = language.int32 if bits == 32 else language.int64
-    if float8 is not None:
-        options["FLOAT8"] = float8_products(float8)
+    constants = {f"BLOCK_{name.upper()}": block for name, block in blocks.items()}
+    return constants if bits is None else {**constants, "INDEX": language.int32 if bits == 32 else language.int64}
+
+
+def started(kernel, programs, warps, stages, constants):
+    """What starts so many programs of a kernel (None: nothing is to do), and its options."""
+    options = {**constants, "num_warps": max(1, warps // WARPS_OF_32)}
     if stages is not None:
         options["num_stages"] = stages
     if not INTERPRETED and kernel.debug:  # it stops at what it checks; integers wrap around as ever
