@@ -370,7 +370,8 @@ def test_kernels_as_json(folder: Path) -> None:
     assert actual["sizes"] == {"B": 16}
     assert actual["schema"] == "irc.kernels/2" and actual["launches"] == len(actual["kernels"]) == 1
     (kernel,) = actual["kernels"]
-    assert set(kernel) == {"name", "kind", "launches", "distinct_bytes", "loaded_bytes", "flops", "programs", "targets"}
+    assert set(kernel) == {"name", "kind", "launches", "distinct_bytes", "loaded_bytes", "flops", "programs", "targets",
+                           "bundle"}  # fmt: skip
     # relu, mul, add and softmax in one kernel: the product and the bias go in, the result comes out.
     assert kernel["kind"] == "reduction" and kernel["distinct_bytes"] == 4 * (16 * 32 + 32 + 16 * 32)
     (call,) = actual["calls"]
