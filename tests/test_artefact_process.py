@@ -72,6 +72,7 @@ def test_the_server_serves_until_it_is_ended_or_what_libraries_read_changes(
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_the_run(tmp_path: Path) -> None:
     """The run itself, too, which is a process of the server; and neither prints anything about it."""
     (tmp_path / "artefact").mkdir()

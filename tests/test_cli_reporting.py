@@ -298,6 +298,7 @@ def test_closed_streams(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a console differ")
 @pytest.mark.parametrize("options", [(), ("--json",), ("--timings",)])
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_leaves_nothing(folder: Path, options: tuple[str, ...]) -> None:
     (folder / "slow.py").write_text(SLOW.format(seconds=60))
     temporary = folder / "temporary"
@@ -317,6 +318,7 @@ def test_an_interrupt_leaves_nothing(folder: Path, options: tuple[str, ...]) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a console differ")
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_of_pythons_end_prints_nothing(folder: Path) -> None:
     """Libraries have threads to join and functions to call at the end; that of this test waits."""
     waiting = "import atexit, time; atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))"

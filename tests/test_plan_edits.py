@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def test_illegal_edits_are_rejected_with_rule_and_place(folder: Path, name: str)
     [
         ('{"groups": [{"members": ["a"]}],\n "groups": []}', "the key `groups` stands twice"),
         ('{"groups": [{"members": ["a"], "members": ["b"]}]}', "the key `members` stands twice"),
-        ('{"groups": [\n {"members": ["a"]},\n]}', "edited.json:3"),
+        ('{"groups": [\n {"members": ["a"]},\n]}', f"edited.json:{2 if sys.version_info >= (3, 13) else 3}"),
         ("", "edited.json:1"),
         ("[" * 100_000, "recursion"),
         ('{"groups": []} // a comment', "Extra data"),

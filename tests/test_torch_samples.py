@@ -132,6 +132,10 @@ def refusal(error: IrcError) -> str:
         sorted({name if reason == "irc has no row for it" else f"{name} ({reason})" for name, reason in reasons}))
 
 
+# What PyTorch 2.15 has, and the version that the table is for has not.
+LATER = {"linalg.matrix_sqrth": "irc reads no linalg_matrix_sqrth"}
+
+
 def read_table() -> dict[str, str]:
     reasons, reason = {}, ""
     for line in TABLE.read_text("utf-8").partition(BY_PATH)[0].splitlines():
@@ -176,7 +180,7 @@ def write_table(only_listed: bool) -> None:
     "name", [pytest.param(name, marks=[] if index % STRIDE == 0 else pytest.mark.slow)
              for index, name in enumerate(sorted(OPERATORS))])  # fmt: skip
 def test_samples(name: str) -> None:
-    assert explained(name) == read_table().get(name, "")
+    assert explained(name) == read_table().get(name, LATER.get(name, ""))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ OPERATORS: dict[type[ast.AST], Any] = {
     ast.And: operator.and_, ast.Or: operator.or_, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
     ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
-FUNCTIONS = {"max": torch.sym_max, "min": torch.sym_min, "torch.sym_float": torch.sym_float}
+FUNCTIONS = {  # PyTorch 2.15 writes torch.sym_max for max
+    "max": torch.sym_max, "min": torch.sym_min, "torch.sym_max": torch.sym_max, "torch.sym_min": torch.sym_min,
+    "torch.sym_float": torch.sym_float,
+}  # fmt: skip
 Sizes = Callable[[str, int | None], Any]  # an extent of a placeholder by its axis, or the number that it is
 
 
@@ -117,4 +120,5 @@ def _applied(kind: ast.AST, *operands: Any) -> Any:
 
 def _in_words(node: ast.expr) -> str:
     """An expression as the program's author writes it."""
-    return re.sub(r"\bL\['(\w+)'\]", r"\1", ast.unparse(node)).replace(".size()[", ".shape[")
+    text = re.sub(r"\bL\['(\w+)'\]", r"\1", ast.unparse(node)).replace(".size()[", ".shape[")
+    return text.replace("torch.sym_m", "m")

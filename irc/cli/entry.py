@@ -26,4 +26,5 @@ def main() -> None:
     try:
         command_line()
     finally:  # all is written but what Python still holds; its end would print a traceback of Ctrl-C
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -46,6 +46,7 @@ SPECIAL = {
        for overload, operands in (("", "x n"), (".x_scalar", "n"), (".n_scalar", "x"))},
     "igamma": "self other", "igammac": "self other", "special_airy_ai": "x",
 }  # fmt: skip
+REMOVED = ("cholesky",)  # which PyTorch 2.15 no longer has: torch.linalg.cholesky
 OTHERS = {
     "_batch_norm_with_update_functional": "input weight bias running_mean running_var",
     "fractional_max_pool2d": "self random_samples", "fractional_max_pool3d": "self random_samples",
@@ -126,9 +127,14 @@ def alternative(op_type: str) -> str | None:
 
 
 def overload(namespace: Any, op_type: str) -> Any:
-    """The overload of PyTorch's that a name such as "normal.Tensor_float" stands for."""
+    """The overload of PyTorch's that a name such as "normal.Tensor_float" stands for; raises `run.extern` where the
+    installed version has none."""
     name, _, which = op_type.partition(".")
-    return getattr(getattr(namespace, name), which or "default")
+    try:
+        return getattr(getattr(namespace, name), which or "default")
+    except AttributeError:
+        raise fail("run.extern", f"the installed PyTorch has no operator {op_type}",
+                   help="PyTorch 2.14 has it" if op_type in REMOVED else None) from None  # fmt: skip
 
 
 def _go_on_drawing(execution: Execution) -> None:

@@ -38,6 +38,12 @@ def install(settings: dict) -> None:
         os.write(report, (json.dumps([event, *map(str, what)]) + "\n").encode())
         raise PermissionError(f"the audit hook rejects {event} {what}")
 
+    def asked_by(module: str) -> bool:
+        frame = sys._getframe()
+        while frame is not None and frame.f_globals.get("__name__") != module:
+            frame = frame.f_back
+        return frame is not None
+
     def hook(event: str, arguments: tuple) -> None:
         if event == "open":
             path, mode, flags = arguments
@@ -49,7 +55,8 @@ def install(settings: dict) -> None:
                 os.rename(place, f"{place}.before")
                 os.symlink(target, place)
             writes = bool(flags & WRITING if mode is None else set(mode) & set("wax+"))
-            if not inside(path, writable if writes else readable, follow=not flags & os.O_NOFOLLOW):
+            folders = [*writable, os.devnull] if writes else readable
+            if not inside(path, folders, follow=not flags & os.O_NOFOLLOW):
                 refuse("write" if writes else "open", path)
         elif event in CHANGING:
             paths = arguments[: CHANGING[event]]
@@ -58,6 +65,8 @@ def install(settings: dict) -> None:
                 if not isinstance(path, int) and not inside(os.path.join(where, os.fsdecode(path)), writable, False):
                     refuse(event, path)
         elif event == "subprocess.Popen":
+            if asked_by("ctypes.util"):  # PyTorch 2.15 has it look for libdl, and does without
+                raise PermissionError("the audit hook asks no linker where a library is")
             if os.path.realpath(arguments[0]) != os.path.realpath(sys.executable):
                 refuse(event, *arguments[:2])
         elif event.startswith(NEVER):

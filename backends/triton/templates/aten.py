@@ -13,10 +13,10 @@ from .errors import ArtefactError
 def call(operator, arguments):
     """The results of an overload such as "normal.Tensor_float", each in memory of its own, its elements in order."""
     name, _, which = operator.partition(".")
-    overload = getattr(getattr(torch.ops.aten, name), which or "default")
     try:
+        overload = getattr(getattr(torch.ops.aten, name), which or "default")
         results = overload(**arguments)
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
         raise ArtefactError(f"PyTorch could not run {operator}: {error}") from None
     results = results if isinstance(results, tuple) else (results,)
     results = [each.resolve_conj().resolve_neg() for each in results]
