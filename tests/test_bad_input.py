@@ -499,7 +499,7 @@ def test_a_folder_that_irc_did_not_write_stays(folder: Path) -> None:
 )
 def test_an_output_that_cannot_be_written(folder: Path, arguments: list[str]) -> None:
     (folder / "file").write_text("a file, not a folder")
-    for place in ("nowhere/out.irc", "file/out.irc"):
+    for place in ("nowhere/out.onnx", "file/out.onnx"):
         result = irc_here(*arguments, place, folder=folder)
         assert re.search(r"error\[file\.(missing|unreadable)\]", result.err), result.err
         assert result.code == 3 and result.out == "" and place.split("/")[0] in result.err
