@@ -6,8 +6,8 @@
 #   make venv    only the environment        make clean   remove it and what tools left
 #   make site    the documentation, in build/site
 #   make test-minimum   the tests with the lowest versions of packages that irc accepts, in .venv-minimum
-# Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time. MINIMUM="torch=2.14.1
-# triton=3.8.0" takes other versions for some packages in test-minimum: the lowest torch is a download of gigabytes.
+# Variables: PYTHON=python3.11 is what .venv is made with, JOBS=2 how many tests run at a time. MINIMUM="torch=2.13.0
+# triton=3.7.1" takes other versions for some packages in test-minimum: the lowest torch is a download of gigabytes.
 PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin

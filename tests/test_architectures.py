@@ -92,6 +92,8 @@ def test_what_torch_itself_unrolls() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name, frontend, sizes", CASES)
 def test_as_eager(name: str, frontend: str, sizes: str, backend: str) -> None:
+    if (name, frontend, sizes) == ("resnet", "torch", "dynamic") and torch.__version__ < "2.12":
+        pytest.skip("PyTorch 2.11 exports strided convolutions for some heights only")
     case = example(name)
     inputs = case.others if sizes == "dynamic" else case.inputs
     with torch.no_grad():

@@ -452,7 +452,7 @@ def test_programs_of_pytorch_whose_tensors_have_no_elements(name: str) -> None:
     from torch import nn
 
     programs: dict[str, tuple[Any, list[tuple[int, ...]]]] = {
-        # PyTorch 2.15 refuses GroupNorm of no elements itself.
+        # PyTorch 2.15 rejects GroupNorm of no elements itself.
         "norms": (nn.Sequential(*[nn.GroupNorm(2, 4)] * (torch.__version__ < "2.15"), nn.LayerNorm(0)),
                   [(2, 4, 0), (0, 4, 0)]),
         "products": (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), [(2, 0, 4), (0, 4)]),

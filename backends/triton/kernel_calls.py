@@ -75,13 +75,13 @@ def _launch(writer: FunctionWriter, kernel: Kernel, operation: Operation, labels
         options.append(f"stages={source.options.stages}")
     float8 = [f"float8=torch.{torch_type(source.float8)}"] if source.float8 is not None else []
     extents = [writer.sizes.text(extent, UNCHECKED) for extent in source.extents]
-    extent = [f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}"] if extents else []
+    largest = [f"extent={extents[0] if len(extents) == 1 else 'max(' + ', '.join(extents) + ')'}"] if extents else []
     if bundle is None:
-        writer.line(f"launch(kernels.{source.name}, {', '.join([*arguments, *options, *extent, *float8])})")
+        writer.line(f"launch(kernels.{source.name}, {', '.join([*arguments, *options, *largest, *float8])})")
         return
     bundle.kernels.append(kernel)
     bundle.sources.append(source)
-    bundle.calls.append(f"member({', '.join([*arguments, *extent])})")
+    bundle.calls.append(f"member({', '.join([*arguments, *largest])})")
     if bundle.is_complete:
         writer.builder.bundle(bundle)
         writer.line(f"launch_bundle(kernels.{bundle.name}, {', '.join([*bundle.calls, *options])})")
