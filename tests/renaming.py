@@ -69,7 +69,7 @@ def _attribute(operation: Operation, key: str, attribute: Any, functions: dict[s
         return FunctionName(functions[attribute])
     if isinstance(attribute, Tensor) and attribute.name is not None:
         return attribute.renamed(other("constant", attribute.name))
-    if operation.name == "kernel" and key == "name":
+    if operation.name == "kernel" and key in ("name", "bundle") and attribute is not None:
         return other("kernel", attribute)
     return attribute
 
