@@ -31,20 +31,27 @@ class Draw:
         result: Value = ops.philox(self.seed, index, stream=self.stream, word=word)
         return result
 
+    def digits(self, count: int, word: int = 0) -> Value:
+        """Integers of so many random binary digits: of one word in f32, or of two in f64 where one has too few."""
+        if count > 32:
+            high, low = (ops.cast(ops.shift_right(self.bits(each), drop), to=F64)
+                         for each, drop in ((word, 58 - count), (word + 1, 6)))  # fmt: skip
+            return _affine(high, 2.0**26, low)
+        bits = self.bits(word)
+        result: Value = ops.cast(ops.shift_right(bits, 32 - count) if count < 32 else bits, to=F32)
+        return result
+
     def uniform(self, dtype: DType) -> Value:
         """Uniform in [0, 1): each multiple of the unit in the last place of 1/2 is as likely as the others."""
-        if dtype is F64:
-            high, low = (ops.cast(ops.shift_right(self.bits(word), drop), to=F64) for word, drop in ((0, 5), (1, 6)))
-            return _affine(_affine(high, 2.0**26, low), 2.0**-53)
-        digits = DIGITS[dtype]
-        return narrowed(_affine(ops.cast(ops.shift_right(self.bits(0), 32 - digits), to=F32), 2.0**-digits), dtype)
+        return converted(_affine(self.digits(DIGITS[dtype]), 2.0 ** -DIGITS[dtype]), dtype)
 
     def inside(self, dtype: DType) -> Value:
         """Uniform in (0, 1), of f32 or f64: neither end is drawn."""
-        if dtype is F64:
-            high, low = (ops.cast(ops.shift_right(self.bits(word), 6), to=F64) for word in (0, 1))
-            return _affine(ops.add(_affine(high, 2.0**26, low), 0.5), 2.0**-52)
-        return _affine(ops.add(ops.cast(ops.shift_right(self.bits(0), 9), to=F32), 0.5), 2.0**-23)
+        return self._middles(DIGITS[dtype] - 1)
+
+    def _middles(self, count: int) -> Value:
+        """The middles of the 2^count equal parts of (0, 1), before they are rounded."""
+        return _affine(ops.add(self.digits(count), 0.5), 2.0**-count)
 
     def between(self, low: float, high: float, dtype: DType) -> Value:
         """Uniform in [low, high), which rounding does not leave."""
@@ -52,39 +59,34 @@ class Draw:
         if (low, high) == (0.0, 1.0):
             return drawn
         last = np.nextafter(np.asarray(high, dtype.numpy), np.asarray(low, dtype.numpy))
-        result: Value = ops.minimum(scaled(ops.cast(drawn, to=wide_of(dtype)), high - low, low, dtype), float(last))
+        result: Value = ops.minimum(scaled(converted(drawn, wide_of(dtype)), high - low, low, dtype), float(last))
         return result
 
     def normal(self, dtype: DType) -> Value:
         """Of mean 0 and variance 1, in f32 or f64. Source: Box and Muller, 1958."""
-        if dtype is F64:
-            first = self.inside(F64)
-            high, low = (ops.cast(ops.shift_right(self.bits(word), drop), to=F64) for word, drop in ((2, 5), (3, 6)))
-            turn = _affine(_affine(high, 2.0**26, low), 2 * math.pi * 2.0**-53)
-        else:
-            first = _affine(ops.add(ops.cast(self.bits(0), to=F32), 0.5), 2.0**-32)
-            turn = _affine(ops.cast(ops.shift_right(self.bits(1), 8), to=F32), 2 * math.pi * 2.0**-24)
+        first, word = (self.inside(F64), 2) if dtype is F64 else (self._middles(32), 1)
+        turn = _affine(self.digits(DIGITS[dtype], word), 2 * math.pi * 2.0 ** -DIGITS[dtype])
         result: Value = ops.mul(ops.sqrt(ops.mul(ops.log(first), -2.0)), ops.cos(turn))
         return result
 
     def exponential(self, rate: float, dtype: DType) -> Value:
-        return narrowed(ops.mul(ops.log(self.inside(wide_of(dtype))), -1.0 / rate), dtype)
+        return converted(ops.mul(ops.log(self.inside(wide_of(dtype))), -1.0 / rate), dtype)
 
     def geometric(self, probability: float, dtype: DType) -> Value:
         """1, 2, ...: the number of trials up to the first success."""
         wide = wide_of(dtype)
-        return narrowed(ops.ceil(ops.div(ops.log(self.inside(wide)), literal(math.log1p(-probability), wide))), dtype)
+        return converted(ops.ceil(ops.div(ops.log(self.inside(wide)), literal(math.log1p(-probability), wide))), dtype)
 
     def cauchy(self, median: float, scale: float, dtype: DType) -> Value:
         turn = _affine(self.inside(wide_of(dtype)), math.pi, -math.pi / 2)
-        return narrowed(_affine(ops.tan(turn), scale, median), dtype)
+        return converted(_affine(ops.tan(turn), scale, median), dtype)
 
     def integers(self, low: Dim, high: Dim, dtype: DType) -> Value:
         """Uniform in low, ..., high - 1: the remainder of 64 bits, as PyTorch takes it."""
         first, second = (ops.cast(self.bits(word), to=U64) for word in (0, 1))
         drawn = ops.bitwise_or(first, ops.shift_left(second, 32))
         above = ops.cast(ops.mod(drawn, _number(high - low, U64)), to=I64)
-        return narrowed(ops.add(above, _number(low, I64)), dtype)
+        return converted(ops.add(above, _number(low, I64)), dtype)
 
 
 def wide_of(dtype: DType) -> DType:
@@ -92,15 +94,15 @@ def wide_of(dtype: DType) -> DType:
     return F64 if dtype is F64 else F32
 
 
-def narrowed(x: Value, dtype: DType) -> Value:
-    """x in a type, where it is of another."""
+def converted(x: Value, dtype: DType) -> Value:
+    """x in this type."""
     result: Value = x if x.dtype is dtype else ops.cast(x, to=dtype)
     return result
 
 
 def scaled(x: Value, scale: float | Value, shift: float | Value, dtype: DType) -> Value:
     """x * scale + shift, rounded to a type of floats."""
-    return narrowed(_affine(x, scale, shift), dtype)
+    return converted(_affine(x, scale, shift), dtype)
 
 
 def _affine(x: Value, scale: float | Value, shift: float | Value = 0.0) -> Value:

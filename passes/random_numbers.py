@@ -14,7 +14,7 @@ from irc.op import Builder, literal, trace_function
 from irc.ops import aten
 from irc.ops.extern import is_random, is_seeded
 from irc.pass_manager import Pass, PassContext
-from irc.passes._draws import DIGITS, Draw, narrowed, scaled, wide_of
+from irc.passes._draws import DIGITS, Draw, converted, scaled, wide_of
 from irc.types import TensorType
 
 SEEDS = {"low": -(2**63), "high": 2**63 - 1, "size": ()}  # the arguments of the call that draws a seed
@@ -85,15 +85,14 @@ Writer = Callable[[Operation, Draw], list[Value]]
 
 
 def _writer(operation: Operation) -> Writer | None:
-    """What writes a random operator, or None where it is left to PyTorch: an argument out of its range, say, of which
-    PyTorch says that it is."""
+    """What writes a random operator. None where PyTorch draws: arguments out of their range are its errors."""
     op_type, given = operation.attributes["op_type"], operation.attributes["attributes"]
     if operation.attributes["domain"] == "":
         return ONNX.get(op_type) if op_type != "Dropout" or len(operation.operands) == 3 else None
     if op_type == "randint.low" and given == SEEDS:  # a seed that the pass has drawn
         return None
     row = ATEN.get(op_type)
-    return None if row is None or not row.fits(operation, given) else row.write
+    return None if row is None or not row.fits(operation) else row.write
 
 
 def _given(operation: Operation, name: str, default: Any) -> Any:
@@ -104,17 +103,25 @@ def _dtype(operation: Operation) -> DType:
     return operation.results[0].dtype
 
 
+def _has_floats(operation: Operation) -> bool:
+    return _dtype(operation) in DIGITS
+
+
 def _rand(operation: Operation, draw: Draw) -> list[Value]:
     return [draw.uniform(_dtype(operation))]
 
 
-def _uniform(operation: Operation, draw: Draw) -> list[Value]:
-    low, high = _given(operation, "from", 0.0), _given(operation, "to", 1.0)
-    return [draw.between(float(low), float(high), _dtype(operation))]
+def _uniform(low: str, high: str) -> Writer:
+    """What draws between the arguments of these names."""
+    def write(operation: Operation, draw: Draw) -> list[Value]:
+        ends = float(_given(operation, low, 0.0)), float(_given(operation, high, 1.0))
+        return [draw.between(*ends, _dtype(operation))]
+
+    return write
 
 
 def _randn(operation: Operation, draw: Draw) -> list[Value]:
-    return [narrowed(draw.normal(wide_of(_dtype(operation))), _dtype(operation))]
+    return [converted(draw.normal(wide_of(_dtype(operation))), _dtype(operation))]
 
 
 def _normal(operation: Operation, draw: Draw) -> list[Value]:
@@ -123,20 +130,24 @@ def _normal(operation: Operation, draw: Draw) -> list[Value]:
     wide, (_, _, kinds) = wide_of(dtype), op_type.partition(".")
     operands = iter(operation.inputs)
     mean, deviation = (
-        narrowed(next(operands), wide) if kind == "Tensor" else float(_given(operation, name, default))
+        converted(next(operands), wide) if kind == "Tensor" else float(_given(operation, name, default))
         for kind, name, default in zip(kinds.split("_"), ("mean", "std"), (0.0, 1.0), strict=True))
     return [scaled(draw.normal(wide), deviation, mean, dtype)]
 
 
-def _normal_functional(operation: Operation, draw: Draw) -> list[Value]:
-    deviation, mean = float(_given(operation, "std", 1.0)), float(_given(operation, "mean", 0.0))
-    return [scaled(draw.normal(wide_of(_dtype(operation))), deviation, mean, _dtype(operation))]
+def _normal_of_numbers(deviation: str) -> Writer:
+    """What draws with the arguments `mean` and the deviation of this name."""
+    def write(operation: Operation, draw: Draw) -> list[Value]:
+        scale, mean = float(_given(operation, deviation, 1.0)), float(_given(operation, "mean", 0.0))
+        return [scaled(draw.normal(wide_of(_dtype(operation))), scale, mean, _dtype(operation))]
+
+    return write
 
 
 def _log_normal(operation: Operation, draw: Draw) -> list[Value]:
     dtype, deviation, mean = _dtype(operation), _given(operation, "std", 2.0), _given(operation, "mean", 1.0)
     wide = wide_of(dtype)
-    return [narrowed(ops.exp(scaled(draw.normal(wide), float(deviation), float(mean), wide)), dtype)]
+    return [converted(ops.exp(scaled(draw.normal(wide), float(deviation), float(mean), wide)), dtype)]
 
 
 def _exponential(operation: Operation, draw: Draw) -> list[Value]:
@@ -159,8 +170,8 @@ def _bernoulli(operation: Operation, draw: Draw) -> list[Value]:
     else:
         probability = operation.inputs[-1]
         wide = wide_of(probability.dtype)
-        is_one = ops.less(draw.uniform(wide), narrowed(probability, wide))
-    return [narrowed(is_one, _dtype(operation))]
+        is_one = ops.less(draw.uniform(wide), converted(probability, wide))
+    return [converted(is_one, _dtype(operation))]
 
 
 def _native_dropout(operation: Operation, draw: Draw) -> list[Value]:
@@ -168,8 +179,8 @@ def _native_dropout(operation: Operation, draw: Draw) -> list[Value]:
     (x,), kept = operation.inputs, 1.0 - float(_given(operation, "p", 0.5))
     wide = wide_of(x.dtype)
     mask = ops.less(draw.uniform(F32), kept)
-    y = ops.mul(ops.mul(narrowed(x, wide), narrowed(mask, wide)), 1.0 / kept if kept else 0.0)
-    return [narrowed(y, _dtype(operation)), mask]
+    y = ops.mul(ops.mul(converted(x, wide), converted(mask, wide)), 1.0 / kept if kept else 0.0)
+    return [converted(y, _dtype(operation)), mask]
 
 
 def _randint(operation: Operation, draw: Draw) -> list[Value]:
@@ -178,67 +189,66 @@ def _randint(operation: Operation, draw: Draw) -> list[Value]:
 
 @dataclass(frozen=True)
 class Row:
-    """How an operator of ATen is written, and for which arguments."""
+    """How an operator of ATen is written, and for which results and arguments."""
 
     write: Writer
-    fits: Callable[[Operation, Any], bool] = lambda operation, given: operation.results[0].dtype in DIGITS
+    fits: Callable[[Operation], bool] = _has_floats
 
 
-def _share_fits(operation: Operation, given: Any) -> bool:
-    """Whether the argument p is a probability."""
-    return 0 <= given.get("p", 0.5) <= 1
+def _has_probability(operation: Operation) -> bool:
+    return bool(0 <= _given(operation, "p", 0.5) <= 1)
 
 
-def _deviation_fits(operation: Operation, given: Any) -> bool:
-    return operation.results[0].dtype in DIGITS and given.get("std", 1.0) >= 0
-
-
-def _probabilities_fit(operation: Operation, given: Any) -> bool:
+def _has_probabilities(operation: Operation) -> bool:
     return operation.inputs[-1].dtype in DIGITS
 
 
-def _trials_fit(operation: Operation, given: Any) -> bool:
-    return 0 < given.get("p", 0.5) < 1 and operation.results[0].dtype is not BOOL
+def _has_trials(operation: Operation) -> bool:
+    return 0 < _given(operation, "p", 0.5) < 1 and _dtype(operation) is not BOOL
 
 
-def _bounds_fit(operation: Operation, given: Any) -> bool:
-    low, high = given.get("low", 0), given.get("high", 0)
-    return dims.less(low, high) is True and operation.results[0].dtype is not BOOL
+def _has_deviation(operation: Operation) -> bool:
+    return _has_floats(operation) and _given(operation, "std", 1.0) >= 0
+
+
+def _has_interval(operation: Operation) -> bool:
+    return _has_floats(operation) and _given(operation, "from", 0.0) <= _given(operation, "to", 1.0)
+
+
+def _has_rate(operation: Operation) -> bool:
+    return _has_floats(operation) and _given(operation, "lambd", 1.0) > 0
+
+
+def _has_scale(operation: Operation) -> bool:
+    return _has_floats(operation) and _given(operation, "sigma", 1.0) > 0
+
+
+def _has_integers(operation: Operation) -> bool:
+    is_less = dims.less(_given(operation, "low", 0), _given(operation, "high", 0))
+    return is_less is True and _dtype(operation) is not BOOL
 
 
 ATEN = {
     "rand": Row(_rand), "rand_like": Row(_rand), "randn": Row(_randn), "randn_like": Row(_randn),
-    "uniform": Row(_uniform, lambda operation, given: _dtype(operation) in DIGITS
-                   and given.get("from", 0.0) <= given.get("to", 1.0)),
+    "uniform": Row(_uniform("from", "to"), _has_interval),
     **dict.fromkeys(("normal.Tensor_Tensor", "normal.float_Tensor"), Row(_normal)),
-    "normal.Tensor_float": Row(_normal, _deviation_fits),
-    "normal_functional": Row(_normal_functional, _deviation_fits), "log_normal": Row(_log_normal, _deviation_fits),
-    "exponential": Row(_exponential, lambda operation, given: _dtype(operation) in DIGITS
-                       and given.get("lambd", 1.0) > 0),
-    "cauchy": Row(_cauchy, lambda operation, given: _dtype(operation) in DIGITS and given.get("sigma", 1.0) > 0),
-    "geometric": Row(_geometric, _trials_fit),
-    "bernoulli": Row(_bernoulli, _probabilities_fit), "bernoulli.Tensor": Row(_bernoulli, _probabilities_fit),
-    "bernoulli.p": Row(_bernoulli, _share_fits), "native_dropout": Row(_native_dropout, _share_fits),
-    **dict.fromkeys(("randint", "randint.low", "randint_like", "randint_like.low_dtype"), Row(_randint, _bounds_fit)),
+    "normal.Tensor_float": Row(_normal, _has_deviation),
+    "normal_functional": Row(_normal_of_numbers("std"), _has_deviation), "log_normal": Row(_log_normal, _has_deviation),
+    "exponential": Row(_exponential, _has_rate), "cauchy": Row(_cauchy, _has_scale),
+    "geometric": Row(_geometric, _has_trials),
+    **dict.fromkeys(("bernoulli", "bernoulli.Tensor"), Row(_bernoulli, _has_probabilities)),
+    "bernoulli.p": Row(_bernoulli, _has_probability), "native_dropout": Row(_native_dropout, _has_probability),
+    **dict.fromkeys(("randint", "randint.low", "randint_like", "randint_like.low_dtype"), Row(_randint, _has_integers)),
 }  # fmt: skip
 
 DRAWN = frozenset(ATEN)  # operators of ATen that kernels can draw
-
-
-def _onnx_normal(operation: Operation, draw: Draw) -> list[Value]:
-    dtype, mean, deviation = _dtype(operation), _given(operation, "mean", 0.0), _given(operation, "scale", 1.0)
-    return [scaled(draw.normal(wide_of(dtype)), deviation, mean, dtype)]
-
-
-def _onnx_uniform(operation: Operation, draw: Draw) -> list[Value]:
-    return [draw.between(_given(operation, "low", 0.0), _given(operation, "high", 1.0), _dtype(operation))]
 
 
 def _onnx_bernoulli(operation: Operation, draw: Draw) -> list[Value]:
     """1 where a uniform number is above x, as in ONNX's function, which ONNX Runtime runs; its text says below."""
     (x,) = operation.inputs
     wide = wide_of(x.dtype)
-    return [narrowed(ops.greater(draw.uniform(wide), narrowed(x, wide)), _dtype(operation))]
+    return [converted(ops.greater(draw.uniform(wide), converted(x, wide)), _dtype(operation))]
 
 
 def _onnx_dropout(operation: Operation, draw: Draw) -> list[Value]:
@@ -246,19 +256,19 @@ def _onnx_dropout(operation: Operation, draw: Draw) -> list[Value]:
     x, ratio, training = operation.operands
     assert x is not None and training is not None
     wide = wide_of(x.dtype)
-    share = literal(0.5, F32) if ratio is None else narrowed(ratio, wide_of(ratio.dtype))
+    share = literal(0.5, F32) if ratio is None else converted(ratio, wide_of(ratio.dtype))
     kept = ops.greater_equal(draw.uniform(share.dtype), share)
     mask = ops.select(training, kept, literal(True, BOOL))
-    left = narrowed(share, wide)
-    raised = ops.div(narrowed(x, wide), scaled(left, -1.0, 1.0, wide))
-    y = ops.select(mask, ops.select(training, narrowed(raised, x.dtype), x), literal(0.0, x.dtype))
+    left = converted(share, wide)
+    raised = ops.div(converted(x, wide), scaled(left, -1.0, 1.0, wide))
+    y = ops.select(mask, ops.select(training, converted(raised, x.dtype), x), literal(0.0, x.dtype))
     both = {0: y, 1: mask}
     places = operation.attributes.get("outputs") or range(len(operation.results))
     return [both[place] for place in places]
 
 
 ONNX: dict[str, Writer] = {
-    **dict.fromkeys(("RandomNormal", "RandomNormalLike"), _onnx_normal),
-    **dict.fromkeys(("RandomUniform", "RandomUniformLike"), _onnx_uniform),
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike"), _normal_of_numbers("scale")),
+    **dict.fromkeys(("RandomUniform", "RandomUniformLike"), _uniform("low", "high")),
     "Bernoulli": _onnx_bernoulli, "Dropout": _onnx_dropout,
 }  # fmt: skip
