@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch.testing._comparison import default_tolerances
 from torch.testing._internal.common_device_type import toleranceOverride
 from torch.utils import _pytree as pytree
 
@@ -43,14 +43,15 @@ from tests.fuzz.torch_paths import on_arrays
 from tests.test_torch_samples import (
     BY_PATH,
     IN_TORCH,
-    MEMORY,
     NO_SAMPLE,
-    OF_MEMORY,
     OPERATORS,
     SEED,
     TABLE,
-    UNINITIALIZED,
+    as_function,
+    excluded,
     read_table,
+    spread,
+    unread,
 )
 
 DTYPES = {
@@ -60,7 +61,6 @@ DTYPES = {
 }  # fmt: skip
 PATHS = "interpreter", "onnx", "triton"
 LIMIT = 120  # seconds of one piece
-NO_ROW = "irc has no row for it"
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,6 @@ def inputs_of(name: str, dtype: str) -> list[Any]:
     return list(OPERATORS[name].sample_inputs("cpu", DTYPES[dtype], requires_grad=False))
 
 
-def as_function(name: str, sample: Any) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...]]:
-    """A sample as a function of its tensors alone, and the tensors."""
-    operator = OPERATORS[name]
-    leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
-    places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-
-    def function(*tensors: torch.Tensor) -> Any:
-        filled = list(leaves)
-        for place, tensor in zip(places, tensors, strict=True):
-            filled[place] = tensor
-        first, args, kwargs = pytree.tree_unflatten(filled, structure)
-        return operator.op(first, *args, **kwargs)
-
-    return function, tuple(leaves[place].clone() for place in places)
-
-
 def eager(function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> list[Any]:
     torch.manual_seed(SEED)
     with torch.no_grad():
@@ -105,8 +89,7 @@ def plain(leaf: torch.Tensor) -> torch.Tensor:
 
 def tolerances(name: str, dtype: torch.dtype) -> tuple[float, float]:
     """atol and rtol of `torch.testing.assert_close`, or those that OpInfo states for the operator."""
-    atol, rtol = 1e-5 if dtype not in (torch.float64, torch.complex128) else 1e-7, \
-        {torch.bfloat16: 1.6e-2, torch.float16: 1e-3, torch.float64: 1e-7, torch.complex128: 1e-7}.get(dtype, 1.3e-6)
+    rtol, atol = default_tolerances(dtype)
     for decorator in OPERATORS[name].decorators if name else ():
         for each in getattr(decorator, "decorators", [decorator]):
             if isinstance(each, toleranceOverride) and dtype in each.d:
@@ -190,14 +173,6 @@ def outcomes(piece: Piece, sample: Any) -> dict[str, str]:
     return result
 
 
-def excluded(name: str) -> str:
-    if name.startswith("jiterator"):
-        return "for GPUs alone"
-    if name.partition(".")[0] in UNINITIALIZED:
-        return MEMORY
-    return OF_MEMORY if name == "as_strided.partial_views" else ""
-
-
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
@@ -223,9 +198,7 @@ def pieces(names: Sequence[str], dtypes: Sequence[str], part: str, rounds: int) 
             yield Piece(name, dtype, 0), partial(sample_of, name, dtype, 0)
         else:
             inputs = inputs_of(name, dtype)
-            places = range(len(inputs)) if part == "all" else sorted(
-                {round(place) for place in np.linspace(0, len(inputs) - 1, 3)})
-            for place in places:
+            for place in range(len(inputs)) if part == "all" else spread(len(inputs)):
                 yield Piece(name, dtype, place), partial(inputs.__getitem__, place)
 
 
@@ -283,9 +256,7 @@ def reason_of(text: str) -> str:
     if code == "backend.unsupported":
         return message.rpartition("]: ")[2]
     if code == "torch.unsupported":
-        notes = re.findall(r"\[\d+ of (\S+?)(?:\.default)? \((.*?)\)(?::|$)", message)
-        return "irc reads no " + ", ".join(sorted(
-            {name if reason == NO_ROW else f"{name} ({reason})" for name, reason in notes}))  # fmt: skip
+        return unread(re.split(r" \[(?=\d+ of )", message)[1:])
     return "differs" if re.match(r"\d+ of \d+$|torch\.\w+\[", code) else code
 
 

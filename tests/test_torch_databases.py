@@ -61,18 +61,20 @@ def check(module: torch.nn.Module, args: Any, kwargs: Any, is_unsupported: bool 
                 assert one == other, path
 
 
+def dtype_of(name: str) -> torch.dtype:
+    return torch.float64 if name in IN_F64 else torch.float32
+
+
 def examples(name: str, training: bool) -> Any:
     info = MODULES[name]
-    dtype = torch.float64 if name in IN_F64 else torch.float32
-    inputs = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=False, training=training)
+    inputs = info.module_inputs_func(info, device="cpu", dtype=dtype_of(name), requires_grad=False, training=training)
     return [each for each in inputs if each.forward_input is not None]
 
 
 def check_example(name: str, example: Any, training: bool) -> None:
     torch.manual_seed(0)
-    dtype = torch.float64 if name in IN_F64 else torch.float32
     module = MODULES[name].module_cls(*example.constructor_input.args, **example.constructor_input.kwargs)
-    module = module.to(dtype).train(training)
+    module = module.to(dtype_of(name)).train(training)
     args, kwargs = example.forward_input.args, example.forward_input.kwargs
     if name.startswith("Lazy"):
         module(*copied(args), **copied(kwargs))  # which gives its parameters their shapes

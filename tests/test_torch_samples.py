@@ -16,7 +16,7 @@ import multiprocessing
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,43 +59,57 @@ WHY = {
     "unique_consecutive": "PyTorch states another shape of the result where the axis counts from the end",
 }
 OF_MEMORY = "reads memory beyond its argument, which a copy of the argument has not"
+NOTE = re.compile(r"\d+ of (\S+?)(?:\.default)? \((.*?)\)(?::|$)")  # of an operator, with the reason
 UNINITIALIZED = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+
+
+def as_function(name: str, sample: Any) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...]]:
+    """A sample as a function of its tensors alone, and the tensors."""
+    operator = OPERATORS[name]
+    leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+    places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    def function(*tensors: torch.Tensor) -> Any:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        first, args, kwargs = pytree.tree_unflatten(filled, structure)
+        return operator.op(first, *args, **kwargs)
+
+    return function, tuple(leaves[place].clone() for place in places)
 
 
 def samples(name: str, dtype: torch.dtype) -> Iterator[tuple[Any, tuple[torch.Tensor, ...], Any]]:
     """Functions of tensors alone, with the tensors, and what eager PyTorch makes of them."""
-    operator = OPERATORS[name]
     torch.manual_seed(0)
-    inputs = list(operator.sample_inputs("cpu", dtype, requires_grad=False))
-    chosen = [inputs[index] for index in sorted({round(place) for place in np.linspace(0, len(inputs) - 1, SAMPLES)})]
-    for sample in chosen if inputs else []:
-        leaves, structure = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
-        places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-
-        def function(*tensors: torch.Tensor, leaves: Any = leaves, structure: Any = structure,
-                     places: Any = places) -> Any:
-            filled = list(leaves)
-            for place, tensor in zip(places, tensors, strict=True):
-                filled[place] = tensor
-            first, args, kwargs = pytree.tree_unflatten(filled, structure)
-            return operator.op(first, *args, **kwargs)
-
-        tensors = tuple(leaves[place].clone() for place in places)
+    inputs = list(OPERATORS[name].sample_inputs("cpu", dtype, requires_grad=False))
+    for place in spread(len(inputs)):
+        function, tensors = as_function(name, inputs[place])
         torch.manual_seed(SEED)  # as the interpreter does
         expected = pytree.tree_leaves(function(*(tensor.clone() for tensor in tensors)))
         if tensors and expected and all(isinstance(each, torch.Tensor) and not each.is_sparse for each in expected):
             yield function, tensors, expected
 
 
-def outcome(name: str) -> str:
-    """ "" for an operator whose samples all pass, or `IN_TORCH`; or why they do not, of the first that does not."""
-    warnings.simplefilter("ignore")
+def spread(count: int) -> list[int]:
+    """The places of `SAMPLES` of so many samples, of the first and the last too."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, SAMPLES)}) if count else []
+
+
+def excluded(name: str) -> str:
+    """Why an operator is not tried, or ""."""
     if name.startswith("jiterator"):
         return "for GPUs alone"
     if name.partition(".")[0] in UNINITIALIZED:
         return MEMORY
-    if name == "as_strided.partial_views":
-        return OF_MEMORY
+    return OF_MEMORY if name == "as_strided.partial_views" else ""
+
+
+def outcome(name: str) -> str:
+    """ "" for an operator whose samples all pass, or `IN_TORCH`; or why they do not, of the first that does not."""
+    warnings.simplefilter("ignore")
+    if why := excluded(name):
+        return why
     compared, calls = 0, False
     for dtype in (dtype for dtype in DTYPES if dtype in OPERATORS[name].supported_dtypes("cpu")):
         for function, tensors, exact in samples(name, dtype):
@@ -124,10 +138,12 @@ def explained(name: str) -> str:
 
 def refusal(error: IrcError) -> str:
     """Of what irc cannot read, the operators; of what PyTorch cannot export, that."""
-    if error.code != "torch.unsupported":
-        return error.code
-    note = re.compile(r"\d+ of (\S+?)(?:\.default)? \((.*?)\)(?::|$)")
-    reasons = [match.groups() for match in map(note.match, error.diagnostics[0].notes) if match is not None]
+    return unread(error.diagnostics[0].notes) if error.code == "torch.unsupported" else error.code
+
+
+def unread(notes: Iterable[str]) -> str:
+    """The operators that irc does not read, from the notes of an error."""
+    reasons = [match.groups() for match in map(NOTE.match, notes) if match is not None]
     return "irc reads no " + ", ".join(
         sorted({name if reason == "irc has no row for it" else f"{name} ({reason})" for name, reason in reasons}))
 
