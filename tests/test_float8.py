@@ -153,6 +153,18 @@ def test_instructions_for_8_bits_give_the_same(kind: str, sums: int, tmp_path: P
     check_one_launch(run, TOLERANCES["bf16"])
 
 
+def test_each_device_multiplies_as_it_can(tmp_path: Path) -> None:
+    """Devices of one process may differ: a launch on another is prepared for that one."""
+    module = harness.kernelize(trace(scaled, "f8e4m3fn[32, 32]", "f8e4m3fn[32, 32]", "f32[32]", "bf16[32]"))
+    emit(module, tmp_path / "a")
+    artefact = harness.load_artefact(tmp_path / "a")
+    model, inputs = artefact.load(), harness.random_inputs(module, {})
+    for sums in (2, 1, 2):
+        artefact.runtime.float8_products = lambda dtype, sums=sums: sums
+        model.run(inputs)
+    assert [options["FLOAT8"] for _, options in artefact.runtime.PREPARED.values()] == [2, 1]
+
+
 def test_kernels_store_no_floats_of_8_bits(tmp_path: Path) -> None:
     """What is quantized is written by PyTorch, and what only moves bytes, too."""
     def program(x: Value, w: Value) -> tuple[Value, ...]:

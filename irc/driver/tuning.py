@@ -158,11 +158,11 @@ class Times:
                extent: int | None = None, float8: Any = None, **tiles: Any) -> None:  # fmt: skip
         """Launch a kernel as the program does, after it was timed with copies of its arguments."""
         name = kernel.fn.__name__
-        bits = self.runtime.index_bits(extent)
-        key = (name, bits, *tiles.values())
+        variant = self.runtime.index_bits(extent), self.runtime.float8_products(float8)
+        key = (name, *variant, *tiles.values())
         if key not in self.known:
             copies = [each.clone() if hasattr(each, "clone") else each for each in arguments]
-            self.known[key] = self._timed(kernel, copies, warps, stages, (bits, float8), tiles)
+            self.known[key] = self._timed(kernel, copies, warps, stages, variant, tiles)
         spent = self.seconds.get(name)
         if not self.known[key]:  # a launch of size 0, which was not timed
             pass
@@ -173,7 +173,7 @@ class Times:
         self.runtime.launch(kernel, *arguments, warps=warps, stages=stages, extent=extent, float8=float8, **tiles)
 
     def _timed(self, kernel: Any, arguments: Sequence[Any], warps: int | None, stages: int | None,
-               variant: tuple[int | None, Any], tiles: Mapping[str, Any]) -> dict[Candidate, float]:  # fmt: skip
+               variant: tuple[int | None, int | None], tiles: Mapping[str, Any]) -> dict[Candidate, float]:  # fmt: skip
         from triton.errors import TritonError
 
         name, times = kernel.fn.__name__, dict[Candidate, float]()

@@ -125,13 +125,13 @@ def launch(kernel, *arguments, warps=None, stages=None, extent=None, float8=None
     """Start the programs of a kernel on contiguous tensors and sizes; an empty grid starts none.
 
     `extent` is what all indices are below, of a kernel whose indices have 32 bits where that is enough; `float8` is the
-    type of the floats of 8 bits that one multiplies as the device can. What follows from the tiles is worked out when a
-    kernel first meets them.
+    type of the floats of 8 bits that one multiplies as the current device can. What follows from the tiles is worked
+    out when a kernel first meets them.
     """
-    bits = index_bits(extent)
-    key = (kernel.fn.__name__, bits, *tiles.values())
+    bits, products = index_bits(extent), float8_products(float8)
+    key = (kernel.fn.__name__, bits, products, *tiles.values())
     if key not in PREPARED:
-        PREPARED[key] = prepared(kernel, warps, stages, tiles, bits, float8)
+        PREPARED[key] = prepared(kernel, warps, stages, tiles, bits, products)
     start, options = PREPARED[key]
     if start is not None:
         start(*arguments, **options)
@@ -158,7 +158,10 @@ def index_bits(extent):
 
 
 def float8_products(dtype):
-    """How the device multiplies floats of 8 bits: 0 not at all, 1 with sums of 32 bits, 2 with sums of fewer."""
+    """How the current device multiplies floats of 8 bits of a type: 0 not at all, 1 with sums of 32 bits, 2 with sums
+    of fewer; None for None, where a kernel multiplies none."""
+    if dtype is None:
+        return None
     if INTERPRETED:
         return 0
     if torch.version.hip:
@@ -170,15 +173,15 @@ def float8_products(dtype):
     return 0 if not is_known else 1 if capability[0] == 10 else 2
 
 
-PREPARED = {}  # by kernels, bits of indices, and tiles
+PREPARED = {}  # by kernels, bits of indices, products of floats of 8 bits, and tiles
 
 
-def prepared(kernel, warps, stages, tiles, bits=None, float8=None):
-    """What starts a kernel over a grid (None: nothing is to do), and its blocks, bits of indices, warps and stages."""
+def prepared(kernel, warps, stages, tiles, bits=None, products=None):
+    """What starts a kernel over a grid (None: nothing is to do), and its options."""
     blocks = choose_blocks(tiles)
     constants = constants_of(blocks, bits)
-    if float8 is not None:
-        constants["FLOAT8"] = float8_products(float8)
+    if products is not None:
+        constants["FLOAT8"] = products
     return started(kernel, programs_of(tiles, blocks), warps or warps_for(blocks), stages, constants)
 
 
