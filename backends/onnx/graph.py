@@ -397,7 +397,7 @@ def narrows_to_integers(source: DType, to: DType) -> bool:
 
 
 def takes_low_bits(source: DType, to: DType) -> bool:
-    """Whether it is an integer type for the low bits of one that ONNX Runtime does not convert floats by."""
+    """Whether a cast of integers takes low bits that a cast of floats to the type, which goes by i32, need not give."""
     return source in (I64, U64, U32) and to.is_integer and to.bits < source.bits
 
 

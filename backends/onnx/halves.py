@@ -1,10 +1,10 @@
-"""f16 results that ONNX Runtime would not round, or round for some of their uses only.
+"""f16 results that ONNX Runtime does not round, or rounds for some of their uses only.
 
-Where it has no kernel of f16, it puts casts to f32 and back around a node, and of two casts in a row, whose they ever
-are, it removes both: the second node computes on what was not rounded. So `x.half().sin()` was that of x, whatever its
-size; and since operators that move elements do have kernels of f16, `y == y.sort()[0]` compared elements that were
-rounded with others, and `log(y.max() - y)` had NaN. Such a result is rounded, for all its uses, by a Max of it alone,
-which has a kernel of f16.
+Around a node for which it has no kernel of f16 ONNX Runtime puts casts to f32 and back, and of two casts in a row it
+removes both, also where the program has one of them. The next node then computes on what was not rounded, as in
+`x.half().sin()` of an f32 x. Operators that move elements have kernels of f16, so one use of a result may have rounded
+elements where another has not: `y == y.sort()[0]` was false, and `log(y.max() - y)` was NaN. Such a result is rounded
+for all its uses by a Max of one operand, which has a kernel of f16.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SELECTS = MOVES | {"Clip", "DepthToSpace", "GlobalMaxPool", "Max", "MaxPool", "M
 
 
 def round_halves(g: Graph) -> None:
-    """Round the f16 results of which it depends on ONNX Runtime whether they are. Linear in the nodes."""
+    """Round the f16 results that ONNX Runtime may leave in f32 for one of their uses. Linear in the nodes."""
     uses: dict[str, list[str]] = defaultdict(list)
     for node in g.nodes:
         for name in names_used(node):
@@ -47,8 +47,8 @@ def round_halves(g: Graph) -> None:
 
 
 def _may_stay_wide(op_type: str, users: list[str]) -> bool:
-    """Whether a result that is used by these operators is of a cast that ONNX Runtime removes
-    or is rounded for some uses only, of which others have its elements."""
+    """Whether ONNX Runtime may leave a result that these operators use in f32: of a Cast, for one without a kernel of
+    f16; of another operator without one, where some use has elements of it and another is computed from it."""
     if op_type == "Cast":
         return not KERNELS.issuperset(users)
     return op_type not in KERNELS and len(users) > 1 and not SELECTS.isdisjoint(users) and not MOVES.issuperset(users)
