@@ -171,32 +171,32 @@ def held(entries: Iterable[Entry]) -> dict[tuple[str | None, str], list[Entry]]:
 
 def of_siblings(before: Sequence[Entry] | None, after: Sequence[Entry] | None) -> Iterator[Difference]:
     """Products that are joined in one plan."""
-    yield from of_stated("siblings", "products are joined", "joined", before, after)
+    yield from of_stated("siblings", "products", "joined", "%", before, after)
 
 
 def of_bundles(before: Sequence[Entry] | None, after: Sequence[Entry] | None) -> Iterator[Difference]:
     """Kernels that are launched together in one plan."""
-    yield from of_stated("bundles", "kernels are launched together", "launched together", before, after)
+    yield from of_stated("bundles", "kernels", "launched together", "@", before, after)
 
 
-def of_stated(kind: str, what: str, are: str, before: Sequence[Entry] | None,
+def of_stated(kind: str, what: str, are: str, mark: str, before: Sequence[Entry] | None,
               after: Sequence[Entry] | None) -> Iterator[Difference]:  # fmt: skip
-    """The entries of a list that rules choose where it is left out."""
+    """The entries of a list that rules choose where it is left out; `mark` stands before the names of its members."""
     if before is None or after is None:
         texts = ["by rules" if each is None else "as stated" for each in (before, after)]
         if texts[0] != texts[1]:
-            yield Difference(kind, (texts[0],), (texts[1],), f"{what} {' -> '.join(texts)}")
+            yield Difference(kind, (texts[0],), (texts[1],), f"{what} are {are} {' -> '.join(texts)}")
         return
     known, kept = ({key(entry): entry for entry in each} for each in (before, after))
     for entry in before:
         if key(entry) not in kept:
-            yield Difference(kind, entry.members, (), f"{listed(entry.members)} are no longer {are}")
+            yield Difference(kind, entry.members, (), f"{listed(entry.members, mark)} are no longer {are}")
     for entry in after:
         one = known.get(key(entry))
         if one is None:
-            yield Difference(kind, (), entry.members, f"{listed(entry.members)} are {are}")
+            yield Difference(kind, (), entry.members, f"{listed(entry.members, mark)} are {are}")
         else:
-            yield from of_comments(f"{kind} {listed(entry.members)}", one.comment, entry.comment)
+            yield from of_comments(f"{kind} {listed(entry.members, mark)}", one.comment, entry.comment)
 
 
 def of_products(before: Sequence[Entry], after: Sequence[Entry]) -> Iterator[Difference]:
@@ -243,7 +243,8 @@ def parts(entries: Sequence[Entry]) -> str:
     return ", ".join(f"{label(entry)} ({listed(entry.members)})" for entry in entries)
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], mark: str = "%") -> str:
+    """Names of values, or of kernels (`@`), as text."""
     names = list(names)
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(f"%{name}" for name in names[:MOST_NAMES]) + more
+    return ", ".join(f"{mark}{name}" for name in names[:MOST_NAMES]) + more

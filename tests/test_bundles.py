@@ -395,7 +395,7 @@ def test_edits_keep_bundles_and_differences_name_them(tmp_path: Path) -> None:
     assert not irc.compare_plans(tmp_path / "old.json", tmp_path / "p.json").differences[1:]
     (tmp_path / "p.json").write_text(json.dumps({**plan, "bundles": [{"members": names[:2]}]}))
     differences = [str(each) for each in irc.compare_plans(tmp_path / "old.json", tmp_path / "p.json").differences]
-    before, after = (", ".join(f"%{name}" for name in some) for some in (names, names[:2]))
+    before, after = (", ".join(f"@{name}" for name in some) for some in (names, names[:2]))
     assert differences == [f"{before} are no longer launched together", f"{after} are launched together"]
 
 

@@ -12,7 +12,7 @@ from irc.dims import Symbol
 from irc.driver.choosing import settle
 from irc.driver.code_pages import RULES, explain_code, is_code
 from irc.driver.counting import describe, in_kernel, is_library, kernel_operations
-from irc.driver.explaining_kernels import bundle_of, explain_kernel
+from irc.driver.explaining_kernels import bundle_line, explain_kernel
 from irc.driver.history import History, following
 from irc.driver.kernel_sources import line_of, source_of
 from irc.driver.models import SUFFIXES, Settings, Source, find_backend, read_pipeline
@@ -137,8 +137,7 @@ def explain_value_lines(after: Value) -> list[str]:
     if kernel is not None and kernel.name == "kernel":
         name, kind = kernel.attributes["name"], kernel.attributes["kind"]
         lines.append(f"  kernel    @{name} ({kind}): {listed_members(kernel)}")
-        bundle = bundle_of(kernel)
-        lines += [f"  bundle    launched together with {', '.join(bundle)}"] if bundle else []
+        lines += bundle_line(kernel)
         lines.append(f"  generated {generated_line(kernel, after)}")
     elif is_free(operation):
         lines.append(f"  view      {operation.name}: kernels read through it, as index arithmetic")

@@ -38,9 +38,7 @@ def explain_kernel(source: Source, name: str, pipeline: str | None, settings: Se
     lines.append(f"  moves     {moved}, in {cost.programs} programs")
     stated = [f"{option} = {value}" for option, value in kernel.options.stated.items()]
     lines.append(f"  schedule  {', '.join(stated) if stated else 'chosen by rules'}")
-    bundle = bundle_of(operation)
-    if bundle:
-        lines.append(f"  bundle    launched together with {', '.join(bundle)}")
+    lines += bundle_line(operation)
     if nest:
         block = operation.regions[0].block
         inner, outer = (*block.arguments, *block.terminator.inputs), (*operation.inputs, *operation.results)
@@ -48,11 +46,12 @@ def explain_kernel(source: Source, name: str, pipeline: str | None, settings: Se
     return printable_lines(lines)
 
 
-def bundle_of(operation: Operation) -> list[str]:
-    """The names of the other kernels in the launch of a kernel."""
+def bundle_line(operation: Operation) -> list[str]:
+    """The line that names the other kernels in the launch of a kernel; none where it is launched by itself."""
     assert operation.block is not None
     members = next((each for each in bundles_of(operation.block) if operation in each), [])
-    return [f"@{each.attributes['name']}" for each in members if each is not operation]
+    others = [f"@{each.attributes['name']}" for each in members if each is not operation]
+    return [f"  bundle    launched together with {', '.join(others)}"] if others else []
 
 
 def find_kernel(module: Module, name: str) -> Operation:
