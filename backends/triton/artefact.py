@@ -17,7 +17,7 @@ from irc.backends.triton.calls import TEMPLATES, UNTYPED, torch_type
 from irc.backends.triton.compile import TARGETS, check_targets
 from irc.backends.triton.donation import donated_arguments, peak_bytes
 from irc.backends.triton.helpers import needed_helpers
-from irc.backends.triton.index_source import FLOAT8, ORDER
+from irc.backends.triton.index_source import FLOAT8
 from irc.backends.triton.naming import comment_on
 from irc.backends.triton.program import Launched, Program
 from irc.backends.triton.program_writer import write_program
@@ -165,7 +165,6 @@ def float8_by_target(dtype: DType) -> dict[str, int]:
 def kernel_entry(launched: Launched, program: Program, digest: str) -> dict[str, Any]:
     """A kernel in the manifest; the digest is of what it computes."""
     source = launched.source
-    order = {ORDER: source.order} if source.order is not None else {}
     float8 = {FLOAT8: float8_by_target(source.float8)} if source.float8 is not None else {}
     return {
         "name": source.name,
@@ -180,7 +179,7 @@ def kernel_entry(launched: Launched, program: Program, digest: str) -> dict[str,
         "launches": list(program.launches.values()).count(source.name),
         "accesses": [[access.first, access.last, access.wide] for access in source.accesses],
         "arguments": argument_types(source, source.parameters),
-        "constants": {**source.constants, **order, **float8},
+        "constants": {**source.constants, **float8},
     }
 
 

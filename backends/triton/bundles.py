@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from irc.backends.triton.launches import Derived
 from irc.backends.triton.lines import wrapped
 from irc.backends.triton.source import KernelSource
-from irc.backends.triton.text import Names
+from irc.backends.triton.text import Names, quoted
 from irc.ir import Block, Operation
 from irc.kernel import Kernel, LegalityFailure
 from irc.kernel.bundle_rules import kernels_run_at_once
@@ -49,7 +49,7 @@ class Bundle:
 
     def _lines(self, constants: Sequence[Sequence[str]]) -> Iterator[str]:
         # Ends are no sizes that a kernel is compiled for: Triton would compile one for each that 16 divides, or is 1.
-        yield from wrapped(f"@triton.jit(do_not_specialize=[{', '.join(map(repr_of, self.ends))}])")
+        yield from wrapped(f"@triton.jit(do_not_specialize=[{', '.join(map(quoted, self.ends))}])")
         parameters = [name for names in self.parameters for name in names]
         arguments = [*parameters, *self.ends, *(f"{name}: tl.constexpr" for name in self.constants)]
         *head, last = wrapped(f"def {self.name}({', '.join(arguments)})")
@@ -63,10 +63,6 @@ class Bundle:
             yield from wrapped(
                 f"        {source.name}({', '.join([place, *self.parameters[number], *constants[number]])})"
             )
-
-
-def repr_of(name: str) -> str:
-    return f'"{name}"'
 
 
 def launched_together(block: Block, derived: Derived) -> list[list[Operation]]:

@@ -64,9 +64,10 @@ class KernelSource:
 
     @property
     def constants(self) -> dict[str, int | str]:
-        """The arguments that the text is compiled for, with the blocks and the type of indices of a typical launch."""
+        """What the text is compiled for, as at a typical launch, but for what a device chooses."""
         blocks = {f"BLOCK_{tile.name.upper()}": tile.typical for tile in self.tiles if not tile.single}
-        return {**blocks, **({INDEX: "int32"} if self.extents else {})}
+        index = {INDEX: "int32"} if self.extents else {}
+        return {**blocks, **index, **({ORDER: self.order} if self.order is not None else {})}
 
 
 def content(kernel: Kernel) -> Hashable:
