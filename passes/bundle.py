@@ -18,9 +18,9 @@ from irc.kernel.bundle_rules import (
     MOST_OPERATIONS,
     MOST_POINTERS,
     Member,
-    is_bundled_alone,
+    bundles_have_an_order,
+    can_be_in_a_bundle,
     kernels_run_at_once,
-    need_nothing_of_others,
 )
 from irc.kernel.bundles import member_of
 from irc.kernel.failure import failure_of
@@ -162,7 +162,7 @@ def rule_based(block: Block, facts: Facts, most: int) -> Iterator[list[Operation
         alike: dict[object, list[tuple[Operation, Member]]] = {}
         for kernel in level:
             fact = facts.of(kernel)
-            if isinstance(fact, Fact) and fact.is_small and failure_of(is_bundled_alone, fact.member) is None:
+            if isinstance(fact, Fact) and fact.is_small and failure_of(can_be_in_a_bundle, fact.member) is None:
                 member = fact.member
                 alike.setdefault((member.kind, member.warps, member.stages), []).append((kernel, member))
         for candidates in alike.values():
@@ -259,7 +259,7 @@ def sorted_with(chosen: Sequence[tuple[Entry, Sequence[Operation]]]) -> list[Dia
         bundled = {member for members in together.values() for member in members}
         units = [*together.values(), *([each] for each in operations if each not in bundled)]
         order = run_order(units, needs(block), number)
-        failure = failure_of(need_nothing_of_others, len(order) == len(units))
+        failure = failure_of(bundles_have_an_order, len(order) == len(units))
         if failure is not None:
             ordered = {units[index][0] for index in order}
             errors += [entry.illegal(failure) for kernel, entry in entries.items() if kernel not in ordered]

@@ -58,17 +58,17 @@ def kernels_run_at_once(members: Sequence[Member]) -> None:
         if read is not None:
             message = f"@{member.name} reads %{read.name}, which @{makers[read]} computes"
             raise LegalityFailure("F20", message, (read, *member.results))
-        is_bundled_alone(member)
-        has_threads_of(members[0], member)
-    pointers, operations = (sum(numbers) for numbers in zip(*(member[-2:] for member in members), strict=True))
+        can_be_in_a_bundle(member)
+        warps_and_stages_agree(members[0], member)
+    pointers, operations = sum(member.pointers for member in members), sum(member.operations for member in members)
     if pointers > MOST_POINTERS:
         raise LegalityFailure("F20", f"the kernels have {pointers} pointers, at most {MOST_POINTERS}", values)
     if operations > MOST_OPERATIONS:
         raise LegalityFailure("F20", f"the kernels have {operations} operations, at most {MOST_OPERATIONS}", values)
 
 
-def is_bundled_alone(member: Member) -> None:
-    """Rule F20, of one kernel, whatever the others are."""
+def can_be_in_a_bundle(member: Member) -> None:
+    """Rule F20, of one kernel, whatever the others of its bundle are."""
     reason = ""
     if member.kind == "product":
         reason = "has a product"
@@ -80,7 +80,7 @@ def is_bundled_alone(member: Member) -> None:
         raise LegalityFailure("F20", f"@{member.name} {reason}", member.results)
 
 
-def has_threads_of(first: Member, other: Member) -> None:
+def warps_and_stages_agree(first: Member, other: Member) -> None:
     """Rule F20, of two kernels: warps, and stages where they are stated, are those of a launch."""
     for what, one, two in (("warps", first.warps, other.warps), ("stages", first.stages, other.stages)):
         if one != two:
@@ -89,14 +89,14 @@ def has_threads_of(first: Member, other: Member) -> None:
             raise LegalityFailure("F20", " and ".join(numbers), (*first.results, *other.results))
 
 
-def stand_side_by_side(bundle: str, is_one_run: bool, results: Sequence[Value]) -> None:
-    """Rule F20, of the kernels of a block that state one bundle, and the results of one of them."""
+def bundle_is_one_run(bundle: str, is_one_run: bool, results: Sequence[Value]) -> None:
+    """Rule F20, of the kernels of a block that state one bundle: they are neighbors. `results` are those of one."""
     if not is_one_run:
         raise LegalityFailure("F20", f"other operations are between the kernels of the bundle `{bundle}`", results)
 
 
-def need_nothing_of_others(is_ordered: bool) -> None:
-    """Rule F20, of kernels and of what is computed between them."""
+def bundles_have_an_order(is_ordered: bool) -> None:
+    """Rule F20, of kernels and other operations of a block: what is between the kernels can run before or after all."""
     if not is_ordered:
         message = "an operation between them needs one of these kernels, and is needed by another"
         raise LegalityFailure("F20", message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.ir import Block, Operation
-from irc.kernel.bundle_rules import Member, stand_side_by_side
+from irc.kernel.bundle_rules import Member, bundle_is_one_run
 from irc.kernel.dag import Apply
 from irc.kernel.derivation import Kernel
 
@@ -34,7 +34,7 @@ def check_neighbors(block: Block) -> None:
     known: set[str] = set()
     for members in _runs(block):
         name = members[0].attributes["bundle"]
-        stand_side_by_side(name, name not in known, members[0].results)
+        bundle_is_one_run(name, name not in known, members[0].results)
         known.add(name)
 
 

@@ -2,8 +2,9 @@
 
 A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page (`irc doc
 F6`). `derive` calls those about the inside of a kernel, `irc.legality` those about its arguments, `irc.group_graph` the
-one about the graph of kernels. Those about schedules (F15) are in `irc.kernel.schedule_rules`, and the one about
-products that are joined (F19) in `irc.kernel.sibling_rules`.
+one about the graph of kernels. Those about schedules (F15) are in `irc.kernel.schedule_rules`, the one about products
+that are joined (F19) in `irc.kernel.sibling_rules`, and those about kernels in one launch (F20) in
+`irc.kernel.bundle_rules`.
 
 The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): other rules are about products now, and the others were
 about properties that every derived kernel has.
@@ -11,8 +12,7 @@ about properties that every derived kernel has.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from irc import dims
@@ -21,11 +21,11 @@ from irc.dtypes import F32, FLOATS8, I32, DType
 from irc.index_map import Coordinates
 from irc.ir import Definition, Operation, Value
 from irc.kernel.bundle_rules import (
-    has_threads_of,
-    is_bundled_alone,
+    bundle_is_one_run,
+    bundles_have_an_order,
+    can_be_in_a_bundle,
     kernels_run_at_once,
-    need_nothing_of_others,
-    stand_side_by_side,
+    warps_and_stages_agree,
 )
 from irc.kernel.dag import Apply, Dot, Node, Reduce, draws_bits, variables, walk
 from irc.kernel.failure import CODES, LegalityFailure
@@ -324,10 +324,14 @@ def random_bits_are_drawn_once(products: Sequence[Dot], nodes: Sequence[Node]) -
         if draws_bits(node) and any(not node.axes.isdisjoint(product.bound) for product in products):
             message = f"the random bits of %{node.label} would be drawn again for each block of %{products[0].label}"
             raise LegalityFailure("F10", message, (node.label, products[0].label))
-    places = Counter((node.operands[0], node.attributes) for node in drawn if isinstance(node, Apply))
-    if max(places.values(), default=0) > 2:
-        message = f"the random bits of %{drawn[0].label} would be drawn again for each place at which they are read"
-        raise LegalityFailure("F10", message, (drawn[0].label,))
+    places: dict[Hashable, list[Node]] = {}
+    for node in drawn:
+        assert isinstance(node, Apply)
+        places.setdefault((node.operands[0], node.attributes), []).append(node)
+    again = next((nodes[0].label for nodes in places.values() if len(nodes) > 2), None)
+    if again is not None:
+        message = f"the random bits of %{again} would be drawn again for each place at which they are read"
+        raise LegalityFailure("F10", message, (again,))
 
 
 # -- products --------------------------------------------------------------------------------------------------
@@ -535,8 +539,8 @@ LEGALITY_RULES = table(
      maximum_is_read_as_known, weights_that_may_be_nan_are_divided),
     ("F18", CODES["F18"], operations_of_several_kernels_are_cheap),
     ("F19", CODES["F19"], siblings_multiply_one_value),
-    ("F20", CODES["F20"], kernels_run_at_once, is_bundled_alone, has_threads_of, stand_side_by_side,
-     need_nothing_of_others),
+    ("F20", CODES["F20"], kernels_run_at_once, can_be_in_a_bundle, warps_and_stages_agree, bundle_is_one_run,
+     bundles_have_an_order),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {
