@@ -249,8 +249,8 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 REPLACING = [
     ("compile", "m.onnx", "-o", "m.onnx"), ("compile", "m.onnx", "-o", "./link.onnx"),
-    ("compile", "link.onnx", "-o", "m.onnx"), ("compile", "m.onnx", "-o", "out.onnx.data"),
-    ("print", "t.irc", "-o", "t.irc"), ("print", "t.irc", "-o", "hard.irc"),
+    ("compile", "link.onnx", "-o", "m.onnx"), ("print", "t.irc", "-o", "t.irc"),
+    ("print", "t.irc", "-o", "hard.irc"),
     ("opt", "t.irc", "-p", "fold", "-o", "t.irc"), ("run", "m.onnx", "--output", "m.onnx"),
     ("run", "m.onnx", "--input", "x.npz", "--output", "x.npz"),
     ("extract", "t.irc", "--to", "%y", "-o", "t.irc"), ("experiment", "m.onnx", "-p", "a=clean", "--html", "m.onnx"),
@@ -266,6 +266,15 @@ def test_an_output_does_not_replace_an_input(arguments: tuple[str, ...], work: P
     assert {path: path.read_bytes() for path in work.iterdir()} == before
     if arguments[-1] != ".":
         assert command(*arguments, "--force").code == 0
+
+
+def test_an_output_does_not_replace_weights(work: Path) -> None:
+    """Nor with `--force`: no command could read the file again."""
+    before = {path: path.read_bytes() for path in work.iterdir()}
+    for more in ((), ("--force",)):
+        result = command("compile", "m.onnx", "-o", "out.onnx.data", *more)
+        assert result.code == 2 and "error[usage.value]" in result.err
+        assert {path: path.read_bytes() for path in work.iterdir()} == before
 
 
 def test_weights_beside_an_output_do_not_replace_those_that_are_read(work: Path) -> None:

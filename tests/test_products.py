@@ -259,7 +259,7 @@ def test_schedules_of_products_are_stated(stated: dict[str, int], tmp_path: Path
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 33, "N": 50, "K": 70}, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
         assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
-    assert f"blocks_m, blocks_n, {stated.get('order', 8)})" in (tmp_path / "a" / "kernels.py").read_text()
+    assert f"ORDER: tl.constexpr = {stated.get('order', 8)}" in (tmp_path / "a" / "kernels.py").read_text()
     schedule = kernel_of(operation).schedule
     assert {tile.name: tile.block for tile in schedule.tiles}.items() >= {
         name: value for name, value in stated.items() if len(name) == 1}.items()  # fmt: skip
