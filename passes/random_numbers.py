@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from irc import dims, ops
-from irc.dtypes import BOOL, F32, I64, DType
+from irc.dtypes import BOOL, F32, I64, DType, limits
 from irc.ir import Block, Operation, Value
 from irc.module import Module
 from irc.op import Builder, literal, trace_function
@@ -212,7 +212,8 @@ def _has_deviation(operation: Operation) -> bool:
 
 
 def _has_interval(operation: Operation) -> bool:
-    return _has_floats(operation) and _given(operation, "from", 0.0) <= _given(operation, "to", 1.0)
+    low, high = _given(operation, "from", 0.0), _given(operation, "to", 1.0)
+    return _has_floats(operation) and low <= high <= low + limits(_dtype(operation))[1]
 
 
 def _has_rate(operation: Operation) -> bool:

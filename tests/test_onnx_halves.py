@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from onnxruntime.capi import onnxruntime_pybind11_state
 
 import irc
@@ -79,6 +80,8 @@ SAME = {
     "maximum": lambda x: (x.sin() == x.sin().amax(1, keepdim=True)).sum(1) == 0,
     "transposed": lambda x: (x.sin().T.reshape(-1) == x.sin().T.flatten()).logical_not(),
     "gathered": lambda x: x.exp()[torch.arange(6).flip(0)].flip(0) - x.exp(),
+    "moved before": lambda x: F.max_pool1d(x.sin(), 2, 1) - torch.maximum(x.sin()[:, :-1], x.sin()[:, 1:]),
+    "windows": lambda x: x.sin().unfold(1, 2, 1).amax(2) < x.sin()[:, 1:],
     "in a branch": lambda x: torch.cond(x.sum() > 0, lambda y: (y.exp()[:, :1] - y.exp())[:, 0] + 0,
                                         lambda y: y[:, 0] * 1, (x,)),
 }  # fmt: skip

@@ -247,6 +247,7 @@ def test_torch_compile_leaves_none_to_pytorch(name: str) -> None:
     lambda x: torch.empty_like(x).bernoulli_(1.5), lambda x: torch.empty_like(x).normal_(0.0, -1.0),
     lambda x: torch.empty_like(x).exponential_(-1.0), lambda x: torch.randint(7, 7, x.shape),
     lambda x: torch.empty_like(x).uniform_(3.0, 2.0), lambda x: torch.empty_like(x).geometric_(0.0),
+    lambda x: torch.empty_like(x).uniform_(-3e38, 3e38),
 ])  # fmt: skip
 def test_arguments_out_of_range_are_left_to_pytorch(program: Callable[..., Any]) -> None:
     """Which raises an error where it traces the program, or when it runs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,17 +41,13 @@ class Lease:
         self.path = path
         self._handle = -1 if fcntl is None else os.open(path, partial.FOLDER)
         if fcntl is not None:
+            weakref.finalize(self, os.close, self._handle)
             with suppress(OSError):  # some network file systems have no locks
                 fcntl.flock(self._handle, fcntl.LOCK_SH)
 
     def is_current(self) -> bool:
         """Whether the folder that is held is still the one of this name. Raises OSError where there is none."""
         return self._handle < 0 or is_at(self._handle, self.path)
-
-    def __del__(self) -> None:
-        handle, self._handle = getattr(self, "_handle", -1), -1
-        if handle >= 0:
-            os.close(handle)
 
 
 def is_at(handle: int, path: Path) -> bool:
