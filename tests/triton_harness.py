@@ -21,6 +21,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -309,7 +310,9 @@ def launch_symbols(
     for extent, size in pairs:  # of `(e + 2)//3` alone one of the sizes that fit, to which the kernel is the same
         unknown = [symbol for symbol in dims.free_symbols(extent) if symbol not in known_sizes]
         if len(unknown) == 1:
-            fitting = (guess for guess in range(unknown[0].low, LARGEST_GUESS)
+            low = unknown[0].low  # below 0 for a place that a run computes
+            guesses = chain(range(max(low, 0), LARGEST_GUESS), range(max(low, -LARGEST_GUESS), 0))
+            fitting = (guess for guess in guesses
                        if dims.evaluate(extent, {**known_sizes, unknown[0]: guess}) == size)
             known_sizes.update(zip(unknown, fitting, strict=False))
     return known_sizes
