@@ -27,6 +27,8 @@ EAGER_ERRORS = (RuntimeError, IndexError, ValueError, TypeError, NotImplementedE
 INEXACT = re.compile(r"rsqrt|\.std\(|normalize|_norm\(")
 # Logarithms of sums of exponentials: where the sum is about 1 they have the absolute error of its rounding.
 LOG_SUMS = re.compile(r"log_softmax|logsumexp|logaddexp|cross_entropy")
+# Functions of which 0 is a limit: there 1 + tanh(x), say, is 0 or a unit of 1, as they are rounded.
+TO_0 = re.compile(r"gelu|silu|mish|softplus|logsigmoid|\.sigmoid|\.erfc")
 PRODUCTS = re.compile(r" @ |F\.linear|F\.conv\d|torch\.einsum")
 PRELUDE = """import torch
 import torch.nn.functional as F
@@ -272,7 +274,9 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
     for name in line.results:
         whole_too = INEXACT.search(line.text) is not None
         absolute = line.kind == "absolute" or LOG_SUMS.search(line.text) is not None
-        moved = _perturbed(space[name], generator, absolute=absolute, whole_too=whole_too)
+        x = operands[line.operands[0]] if line.operands and TO_0.search(line.text) is not None else None
+        limits = False if x is None else from_torch(x.isfinite() & (x != 0))
+        moved = _perturbed(space[name], generator, absolute=absolute, limits=limits, whole_too=whole_too)
         if line.in_place:
             space[name].copy_(moved)
         else:
@@ -302,7 +306,7 @@ def _run_in_f64(line: Line, space: dict[str, Any]) -> None:
 
 
 def _perturbed(
-    tensor: torch.Tensor, generator: np.random.Generator, overflows: bool = False, **how: bool
+    tensor: torch.Tensor, generator: np.random.Generator, overflows: bool = False, **how: Any
 ) -> torch.Tensor:
     if not tensor.is_floating_point():
         return tensor
