@@ -69,6 +69,16 @@ def differs_by_length(text: str, x: Variable) -> bool:
     return False
 
 
+def remainder_differs_by_length(text: str, x: Variable, divisors: Sequence[torch.Tensor]) -> bool:
+    """Whether eager PyTorch's vector kernel of a remainder gives NaN: where the quotient is finite but overflows."""
+    if not any(each in text for each in (" % ", " // ", "fmod")):
+        return False
+    largest = max((float(t.double()[t.isfinite()].abs().max()) for t in x.tensors if t.isfinite().any()), default=0.0)
+    sizes = [t.double().abs()[t != 0] for t in divisors]
+    least = min((float(size.min()) for size in sizes if size.numel()), default=1.0)
+    return x.dtype.is_floating_point and largest / least > torch.finfo(x.dtype).max
+
+
 class ElementwiseSteps(TorchChoices):
     """Steps of PyTorch programs: elementwise operators and conversions."""
 
@@ -90,6 +100,8 @@ class ElementwiseSteps(TorchChoices):
         k = self.rng.choice(["2", "0.5", "-1", "3", "1.5", "0", "1", "inf" if self.rng.random() < 0.2 else "-2.5"])
         if "alpha" in text and not x.is_moderate:
             raise Reject("open")
+        if remainder_differs_by_length(text, x, [torch.tensor(float(k))]):
+            raise Reject("eager's vector kernel gives something else than its scalar one: see docs/numerics.md")
         return [self.s.one(text.format(x=x, k=k), kind=SCALAR[text])]
 
     @step(6)
@@ -104,6 +116,8 @@ class ElementwiseSteps(TorchChoices):
         text = self.rng.choice(often if self.rng.random() < 0.5 else list(BINARY))
         if ("copysign" in text and y.has_nan) or ("alpha" in text and not y.is_moderate):
             raise Reject("open")
+        if remainder_differs_by_length(text, x, y.tensors):
+            raise Reject("eager's vector kernel gives something else than its scalar one: see docs/numerics.md")
         return [self.s.one(text.format(x=x, y=y), kind=BINARY[text])]
 
     @step(2)
