@@ -30,7 +30,7 @@ RUNTIME_FAULTS = {
     "reductions, ArgMax, ArgMin": "the input's shape for an input without elements",
     "reductions of integers": "sums in f64, so that large ones are rounded, and do not wrap",
     "Einsum": "a product of matrices whose inner extent is 0 (it divides by it, and is killed)",
-    "LogSoftmax": "of f64 in a row with inf, -inf where inf is subtracted from inf",
+    "LogSoftmax": "of f64 in a row with inf or NaN, -inf or a number where that is subtracted",
     "Pow": "first powers of i64 in f64, so that large ones are rounded",
     "Loop": "without iterations, results of one axis where those of an iteration would be stacked",
 }
