@@ -97,9 +97,15 @@ class Facts:
     def __init__(self, sizes: Mapping[Symbol, int], device: Device) -> None:
         self.sizes, self.device = sizes, device
         self.known: dict[object, Fact | LegalityFailure] = {}
+        self.by_kernel: dict[Operation, Fact | LegalityFailure] = {}
 
     def of(self, operation: Operation) -> Fact | LegalityFailure:
         """The facts of a kernel, or why it is not launched."""
+        if operation not in self.by_kernel:
+            self.by_kernel[operation] = self._of(operation)
+        return self.by_kernel[operation]
+
+    def _of(self, operation: Operation) -> Fact | LegalityFailure:
         members, block = members_of(operation), operation.regions[0].block
         results = [result for member in members for result in member.results]
         numbers = {result: number for number, result in enumerate(results)}

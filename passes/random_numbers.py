@@ -37,25 +37,31 @@ class RandomNumbers(Pass):
     by: Literal["kernels", "host"] = "kernels"
 
     def run(self, module: Module, context: PassContext) -> bool:
-        if self.by == "host" or not _has_bits(module, context):
+        if self.by == "host":
             return False
-        blocks: dict[Block, list[Operation]] = {}
+        blocks: dict[Block, list[tuple[Operation, Writer]]] = {}
         for operation in module.walk():
-            if operation.block is not None and is_written(operation):
-                blocks.setdefault(operation.block, []).append(operation)
+            writer = writer_of(operation)
+            if operation.block is not None and writer is not None:
+                blocks.setdefault(operation.block, []).append((operation, writer))
+        if not blocks or not _has_bits(module, context):
+            return False
         for operations in blocks.values():
             _write(operations)
         context.count("random_numbers", "written", sum(map(len, blocks.values())))
-        return bool(blocks)
+        return True
 
 
-def is_written(operation: Operation) -> bool:
-    """Whether the pass writes a random operator as operations on bits."""
+Writer = Callable[[Operation, Draw], list[Value]]
+
+
+def writer_of(operation: Operation) -> Writer | None:
+    """What writes a random operator as operations on bits; None of another operation, and where PyTorch draws."""
     if not is_random(operation) or is_seeded(operation) or not operation.results[0].type.is_ranked:
-        return False
+        return None
     if not all(value.dtype is BOOL or value.dtype in DIGITS or value.dtype.is_integer for value in operation.results):
-        return False
-    return _writer(operation) is not None
+        return None
+    return _writer(operation)
 
 
 def _has_bits(module: Module, context: PassContext) -> bool:
@@ -66,22 +72,19 @@ def _has_bits(module: Module, context: PassContext) -> bool:
     return context.target.takes(next(each for each in example.block if each.name == "philox"), module.edge_cases)
 
 
-def _write(operations: list[Operation]) -> None:
+def _write(operations: list[tuple[Operation, Writer]]) -> None:
     """Rewrite the random operators of a block, whose seed is drawn before the first."""
-    with Builder.before_operation(operations[0], operations[0].location.by("random_numbers")) as builder:
+    first, _ = operations[0]
+    with Builder.before_operation(first, first.location.by("random_numbers")) as builder:
         call = {"domain": aten.DOMAIN, "op_type": "randint.low", "version": 1, "attributes": SEEDS}
         seed = builder.create(ops.extern, [], call, types=[TensorType(I64, ())], names=("seed",)).result
-    for stream, operation in enumerate(operations):
-        writer = _writer(operation)
-        assert writer is not None
+    for stream, (operation, writer) in enumerate(operations):
         with Builder.before_operation(operation, operation.location.by("random_numbers")):
             results = writer(operation, Draw(seed, stream, operation.results[0].shape))
         operation.replace(results)
 
 
 # -- by operator -----------------------------------------------------------------------------------------------
-
-Writer = Callable[[Operation, Draw], list[Value]]
 
 
 def _writer(operation: Operation) -> Writer | None:

@@ -12,7 +12,7 @@ from irc import dims
 from irc.dims import Symbol
 from irc.interfaces import Trait
 from irc.ir import Block, Function, Operation, Value
-from irc.kernel.bundles import bundles_of
+from irc.kernel.bundles import bundles_by_kernel
 from irc.sizes import bytes_at
 
 
@@ -25,7 +25,7 @@ def last_uses(block: Block) -> dict[Operation, list[Value]]:
     """For each operation of a block the tensors that nothing reads after it, so that their memory is free again. The
     kernels of a bundle run at once, when the last of them does."""
     last: dict[Value, Operation] = {}
-    bundled = {operation: members for members in bundles_of(block) for operation in members}
+    bundled = bundles_by_kernel(block)
     kept: set[Value] = set()
     for operation in block:
         for inner in operation.walk():
@@ -48,7 +48,7 @@ def donated(function: Function, is_launch: Callable[[Operation], bool],
     written: nothing reads it later, nor the launch itself but where it writes, nor a view of it."""
     block = function.block
     order = {operation: position for position, operation in enumerate(block)}
-    bundled = {operation: members for members in bundles_of(block) for operation in members}
+    bundled = bundles_by_kernel(block)
     donated_arguments: dict[Value, Value] = {}
     for position, argument in function.updates.items():
         output = function.returned[position]

@@ -9,7 +9,7 @@ from irc.driver.models import Settings, Source, find_backend
 from irc.driver.printing import format_bytes
 from irc.ir import Operation
 from irc.kernel import LegalityFailure, count, kernel_of
-from irc.kernel.bundles import bundles_of
+from irc.kernel.bundles import bundles_by_kernel
 from irc.kernel.nest_text import nest_text
 from irc.module import Module
 from irc.sizes import representative_sizes
@@ -49,7 +49,7 @@ def explain_kernel(source: Source, name: str, pipeline: str | None, settings: Se
 def bundle_line(operation: Operation) -> list[str]:
     """The line that names the other kernels in the launch of a kernel; none where it is launched by itself."""
     assert operation.block is not None
-    members = next((each for each in bundles_of(operation.block) if operation in each), [])
+    members = bundles_by_kernel(operation.block).get(operation, [])
     others = [f"@{each.attributes['name']}" for each in members if each is not operation]
     return [f"  bundle    launched together with {', '.join(others)}"] if others else []
 

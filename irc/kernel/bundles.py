@@ -29,6 +29,11 @@ def bundles_of(block: Block) -> list[list[Operation]]:
     return [members for members in _runs(block) if len(members) > 1]
 
 
+def bundles_by_kernel(block: Block) -> dict[Operation, list[Operation]]:
+    """For each kernel of a bundle the kernels of that bundle."""
+    return {operation: members for members in bundles_of(block) for operation in members}
+
+
 def check_neighbors(block: Block) -> None:
     """Raise the `LegalityFailure` of the kernels of a bundle between which other operations are (rule F20)."""
     known: set[str] = set()
