@@ -98,6 +98,12 @@ def shell_class(shell: str) -> type[ShellComplete] | None:
     class Fish(WithLine, FishComplete):
         source_template = FishComplete.source_template.replace('string split ","', 'string split --max 1 ","')
 
+        def get_completion_args(self) -> tuple[list[str], str]:
+            """As click does from 8.2.1 on; 8.2.0 leaves an open quote in the word."""
+            arguments, word = split_arg_string(os.environ["COMP_WORDS"])[1:], os.environ["COMP_CWORD"]
+            word = (split_arg_string(word) or [""])[0]
+            return arguments[:-1] if word and arguments[-1:] == [word] else arguments, word
+
     kinds: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
     return kinds.get(shell)
 
