@@ -471,6 +471,20 @@ def test_sizes_for_which_pytorch_exports_no_right_program_are_rejected() -> None
             irc.run(module, {"x": np.zeros((size, 2), np.float32)})
 
 
+def test_no_more_sizes_are_rejected_than_those_that_are_wrong() -> None:
+    """Where PyTorch does not assume that sizes are 2 or more, it states that of each dim of what torch.cond takes."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda a: a + 1, lambda a: a * 2, (x,)) + x[-2:].amax(0)
+
+    dims = {0: torch.export.Dim("rows", min=0, max=9), 1: torch.export.Dim("columns", min=0, max=9)}
+    with pytest.warns(UserWarning, match="the least size is 2 for dim 0 of `x`"):
+        module = irc.from_torch(function, (torch.randn(3, 4),), dynamic_shapes=(dims,))
+    for columns in (3, 1, 0):
+        x = torch.randn(2, columns)
+        check(module, {"x": x}, (x + 1 if x.sum() > 0 else x * 2) + x.amax(0))
+
+
 def test_a_rank_that_depends_on_a_size_is_that_of_larger_sizes() -> None:
     """The diagonal of rows x 2 above the main one has one element, or none for no rows; squeeze keeps an empty axis."""
     rows = torch.export.Dim("rows", min=0, max=9)
