@@ -110,7 +110,6 @@ class OperationDefinition:
         self.window = self._interface(Window)
         self.gather = self._interface(Gather)
         self.scatter = self._interface(Scatter)
-        self.doc = inspect.cleandoc(function.__doc__ or "")
         self.source_function = function
         self.spellings: list[Callable[..., Any]] = []
         if is_user_code(function):
@@ -127,6 +126,11 @@ class OperationDefinition:
         self.element_of: Callable[..., Any] | None = None
         self.pull: Pull | None = None
         self.push: Push | None = None
+
+    @cached_property
+    def doc(self) -> str:
+        """The docstring, without its indentation."""
+        return inspect.cleandoc(self.source_function.__doc__ or "")
 
     @cached_property
     def _signature(self) -> tuple[tuple[OperandSpec, ...], dict[str, AttributeSpec]]:

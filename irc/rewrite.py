@@ -87,7 +87,6 @@ class Rule:
         self.function = function
         self.name = function.__name__
         self.numerics: Numerics = numerics
-        self.doc = inspect.getdoc(function) or ""
         self.roots = tuple(roots)
 
     def rewrite(self, operation: Operation, location: Location) -> Outcome:

@@ -7,13 +7,16 @@ operator's schema changed (and that ONNX Runtime still has kernels for).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx_models import NO_FOLDER, check_against_runtime, in_runtime, model
 
 from irc.dtypes import from_onnx
 from irc.frontends.onnx import from_model
+from irc.frontends.onnx.importer import TABLE
 from irc.interpreter import run
 
 SIZES = ({"N": 3, "S": 7, "C": 5}, {"N": 1, "S": 4, "C": 1})
@@ -308,3 +311,19 @@ def test_float_attributes_of_f64_are_f32(opset: int, node: str) -> None:
     (expected,) = in_runtime(proto, inputs)
     actual = run(from_model(proto, NO_FOLDER), inputs)["y"]
     np.testing.assert_allclose(actual, expected, rtol=1e-13 if expected.dtype == np.float64 else 1e-6)
+
+
+def test_rows_have_inputs_and_attributes_of_their_operators() -> None:
+    """Those of some version of the operator; schemas of rows are read when a model needs them."""
+    versions: dict[tuple[str, str], list[Any]] = {}
+    for each in onnx.defs.get_all_schemas_with_history():
+        versions.setdefault((each.domain, each.name), []).append(each)
+    rows = [row for rows in TABLE.rows.values() for row in rows]
+    for row in rows:
+        schema, known = row.schema, versions.get((row.domain, row.op_type), ())
+        if not known:  # ONNX Runtime's own
+            continue
+        attributes = {(name, each.attributes[name].type.name) for each in known for name in each.attributes}
+        assert {(name, kind) for name, (kind, _) in schema.attributes.items()} <= attributes, row.op_type
+        assert len(schema.inputs) <= max(each.max_input for each in known), row.op_type
+    assert sum((row.domain, row.op_type) in versions for row in rows) > 150

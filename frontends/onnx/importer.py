@@ -274,7 +274,7 @@ class Importer:
         if domain or node.op_type not in SEQUENCES:
             operands = [foreign.whole(self, operand) for operand in operands]
         row = TABLE.find(domain, node.op_type, opset)
-        if row is None or any(name not in row.attributes for name in attributes):
+        if row is None or any(name not in row.schema.attributes for name in attributes):
             return foreign.carry(self, node, operands, attributes, ())
         try:
             with reading(Reading(node.op_type, opset, node.output, self.function, self.analysis)):

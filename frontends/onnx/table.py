@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from irc.diagnostics import fail
@@ -35,6 +37,34 @@ KINDS = {"float": "FLOAT", "int": "INT", "str": "STRING", "Tensor": "TENSOR", "F
          "Strings": "STRINGS", "TypeProto": "TYPE_PROTO"}
 
 
+@dataclass(frozen=True)
+class Schema:
+    """Inputs, each with its name and whether it is optional; whether any number may follow; and attributes, by name
+    their kind and default."""
+
+    inputs: list[tuple[str, bool]]
+    variadic: bool
+    attributes: dict[str, tuple[str, Any]]
+
+
+def _schema_of_signature(function: Callable[..., Any]) -> Schema:
+    parameters = inspect.signature(function).parameters.values()
+    return Schema([(each.name, each.default is None) for each in parameters
+                   if each.kind not in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)],
+                  any(each.kind is each.VAR_POSITIONAL for each in parameters),
+                  {each.name: (KINDS[each.annotation.removesuffix(" | None")], each.default) for each in parameters
+                   if each.kind is each.KEYWORD_ONLY})  # fmt: skip
+
+
+def _schema_of_operation(definition: OperationDefinition) -> Schema:
+    """The operation has the very schema of the operator, names and defaults of attributes included."""
+    operands = definition.operand_specs
+    return Schema([(spec.name, spec.optional) for spec in operands if not spec.variadic],
+                  bool(operands) and operands[-1].variadic,
+                  {name: (KINDS[spec.annotation if isinstance(spec.annotation, str) else spec.annotation.__name__],
+                          spec.default) for name, spec in definition.attribute_specs.items()})  # fmt: skip
+
+
 class Row:
     """One operator of ONNX from one opset on, and the function that reads it."""
 
@@ -43,44 +73,26 @@ class Row:
         self.op_type = op_type
         self.since = since
         self.domain = domain
-        self.inputs: list[tuple[str, bool]] = []  # name, and whether it is optional
-        self.variadic = False
-        self.attributes: dict[str, tuple[str, Any]] = {}  # name: kind and default
-        if isinstance(function, OperationDefinition):
-            self._take_schema(function)
-        else:
-            self._take_signature(function)
 
-    def _take_signature(self, function: Callable[..., Any]) -> None:
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                kind = KINDS[parameter.annotation.removesuffix(" | None")]
-                self.attributes[parameter.name] = kind, parameter.default
-            elif parameter.kind is parameter.VAR_POSITIONAL:
-                self.variadic = True
-            else:
-                self.inputs.append((parameter.name, parameter.default is None))
-
-    def _take_schema(self, definition: OperationDefinition) -> None:
-        """The operation has the very schema of the operator, names and defaults of attributes included."""
-        self.variadic = bool(definition.operand_specs) and definition.operand_specs[-1].variadic
-        self.inputs = [(spec.name, spec.optional) for spec in definition.operand_specs if not spec.variadic]
-        for name, spec in definition.attribute_specs.items():
-            annotation = spec.annotation if isinstance(spec.annotation, str) else spec.annotation.__name__
-            self.attributes[name] = KINDS[annotation], spec.default
+    @cached_property
+    def schema(self) -> Schema:
+        """Read when it is first needed: a model has few of the operators."""
+        if isinstance(self.function, OperationDefinition):
+            return _schema_of_operation(self.function)
+        return _schema_of_signature(self.function)
 
     def read(self, operands: Sequence[Any], attributes: Mapping[str, tuple[str, Any]]) -> Any:
         """Call the row on operands (None: absent) and attributes (kind and value); raises `onnx.invalid`."""
-        padded = list(operands) + [None] * (len(self.inputs) - len(operands))
-        if len(padded) > len(self.inputs) and not self.variadic:
-            raise fail("onnx.invalid", f"{self.op_type} has {len(operands)} inputs",
-                       expected=f"at most {len(self.inputs)}")
-        for (name, is_optional), operand in zip(self.inputs, padded, strict=False):
+        inputs = self.schema.inputs
+        padded = list(operands) + [None] * (len(inputs) - len(operands))
+        if len(padded) > len(inputs) and not self.schema.variadic:
+            raise fail("onnx.invalid", f"{self.op_type} has {len(operands)} inputs", expected=f"at most {len(inputs)}")
+        for (name, is_optional), operand in zip(inputs, padded, strict=False):
             if operand is None and not is_optional:
                 raise fail("onnx.invalid", f"{self.op_type}: input `{name}` is missing")
         values = {}
         wide = any(isinstance(operand, Value) and operand.dtype is F64 for operand in operands)
-        for name, (kind, default) in self.attributes.items():
+        for name, (kind, default) in self.schema.attributes.items():
             given, value = attributes.get(name, (kind, default))
             if given != kind:
                 raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is of kind {given}", expected=kind)
