@@ -132,6 +132,19 @@ def widths(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Any:
             z.view(torch.int32), z.view(torch.bfloat16))
 
 
+def stated_types(x: torch.Tensor, y: torch.Tensor) -> Any:
+    """Results of a wider type, in which the computation is, too: in f16 it would overflow or round."""
+    norms = [torch.linalg.vector_norm(x, order, dim, dtype=dtype)
+             for order in (2, 1, 3, 0, 0.5, inf, -inf) for dim in (None, 0) for dtype in (torch.float32, torch.float64)]
+    wide = torch.float64
+    return (*norms, torch.linalg.vector_norm(x[:1, :1], 3, dtype=wide), torch.norm(x, 3, 0, dtype=wide),
+            torch.linalg.matrix_norm(x, dtype=wide), x.sum(dtype=wide), x.mean(0, dtype=wide), x.nansum(dtype=wide),
+            x.prod(dtype=wide), x.prod(1, dtype=wide), x.cumsum(0, dtype=wide), x.cumprod(0, dtype=wide),
+            x.softmax(0, dtype=wide), x.log_softmax(0, dtype=wide), F.softmin(x, 1, dtype=wide),
+            torch.full_like(x, 0.1, dtype=wide), torch.ones_like(x, dtype=wide), x.new_full((2,), 0.1, dtype=wide),
+            y.sum(dtype=torch.float16), y.cumsum(0, dtype=torch.float16), y.prod(dtype=torch.int8))  # fmt: skip
+
+
 FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "quantiles": (lambda x, p: (torch.erfinv(x), special.ndtri(p), special.log_ndtr(x), special.erfcx(x.clamp(-8))),
                   (REALS, PARTS)),
@@ -155,6 +168,7 @@ FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "antialiased": (antialiased, (random(2, 3, 8, 7),)),
     "widths": (widths, (random(3, 4), whole(0, 90, 2, 8, dtype=torch.uint8), random(2, 2).double())),
     "medians": (medians, (torch.where(random(7, 3) > 0.4, nan, random(7, 3)),)),
+    "stated types": (stated_types, (random(30, 40).half() * 300 + 1, whole(1, 9, 5))),
     "rounding": (rounding, (random(4, 3), random(3).abs() * 0.1, whole(0, 9, 3, dtype=torch.int32))),
     "quantization": (quantization, (random(4, 3), random(3).abs() * 0.1, whole(0, 9, 3))),
     "products of integers": (torch._int_mm, (whole(-9, 9, 20, 8, dtype=torch.int8),

@@ -22,6 +22,7 @@ from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from irc.diagnostics import fail
+from irc.frontends.torch import lists
 from irc.frontends.torch.dynamic_shapes import DynamicShapes
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.parameters import Parameters, register_caches
@@ -281,6 +282,7 @@ def refused_by_torch(step: str) -> Iterator[None]:
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program decomposed into operations that the importer reads, where PyTorch has decompositions."""
     table = torch.export.default_decompositions()
+    table.update(lists.decompositions())
     kept = [target for target in table if TABLE.find(target) is not None]
     for target in kept:
         del table[target]

@@ -8,7 +8,17 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import accumulator_of
-from irc.frontends.torch.reading import axes_of, axis_of, converted, floating, known, result_dtype, together, unused
+from irc.frontends.torch.reading import (
+    axes_of,
+    axis_of,
+    converted,
+    dtype_of,
+    floating,
+    known,
+    result_dtype,
+    together,
+    unused,
+)
 from irc.frontends.torch.table import reads
 from irc.ir import Value
 from irc.op import literal
@@ -149,7 +159,7 @@ def distance(self, other, p=2):
 
 @reads("linalg_vector_norm")
 def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
-    x = converted(self, floating(self))
+    x = converted(self, dtype_of(dtype) if dtype is not None else floating(self))
     axes = axes_of(dim, x.rank)
     if ord != 0 and known(dims.product(x.shape[axis] for axis in axes), 1):  # of one number it is its size
         return ops.reduce_sum(ops.abs_(x), axes=axes, keep_dims=keepdim)
@@ -161,6 +171,15 @@ def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
         return (ops.reduce_max if ord > 0 else ops.reduce_min)(ops.abs_(x), axes=axes, keep_dims=keepdim)
     if ord == 0:
         return ops.reduce_sum(converted(ops.not_equal(x, 0.0), x.dtype), axes=axes, keep_dims=keepdim)
+    return converted(ops.pow_(total_of_powers(x, ord, axes, keepdim), 1 / ord), x.dtype)
+
+
+@reads("linalg__powsum")
+def powsum(self, ord=2, dim=None, keepdim=False, *, dtype=None):
+    x = converted(self, dtype_of(dtype) if dtype is not None else floating(self))
+    return converted(total_of_powers(x, ord, axes_of(dim, x.rank), keepdim), x.dtype)
+
+
+def total_of_powers(x: Value, order: float, axes: Sequence[int], keep_dims: bool) -> Value:
     sizes = converted(ops.abs_(x), accumulator_of(x.dtype))  # powers of f16 and bf16 are not rounded to these
-    total = ops.reduce_sum(ops.pow_(sizes, float(ord)), axes=axes, keep_dims=keepdim)
-    return converted(ops.pow_(total, 1 / ord), x.dtype)
+    return ops.reduce_sum(ops.pow_(sizes, float(order)), axes=axes, keep_dims=keep_dims)

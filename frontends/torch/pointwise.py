@@ -122,6 +122,12 @@ def subtract(self, other, alpha=1):
     return together(ops.sub, self, times(other, alpha, dtype), dtype=dtype)
 
 
+@reads("prims::fma")
+def multiply_add(a, b, c):
+    """What Dynamo makes of `addcmul_` and `add_` with a factor that is a tensor, rounded as PyTorch runs it: twice."""
+    return together(ops.add, together(ops.mul, a, b), c)
+
+
 @reads("rsub.Tensor", "rsub.Scalar")
 def reverse_subtract(self, other, alpha=1):
     dtype = promoted(self, other)

@@ -24,6 +24,7 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.compile_cache import compiled_code
 from irc.driver.compile_report import GraphReport, add_graph
 from irc.driver.models import Backend, Settings, read_pipeline
+from irc.frontends.torch import lists
 from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.results import laid_out, order_in_memory
@@ -101,6 +102,7 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
 def decompositions() -> dict[Any, Any]:
     """PyTorch's decompositions into the core ATen set, without those of operations that irc reads."""
     table = torch.export.default_decompositions()
+    table.update(lists.decompositions())
     return {target: table[target] for target in table if TABLE.find(target) is None}
 
 
