@@ -6,8 +6,8 @@ candidate is named as its kernel would be: by the first result of its last opera
 Verdicts of `fuse`: `candidate` (the operation can be a kernel alone), `library` (a library computes it), `illegal`
 (with the rule), `rejected` (with the policy's reason), `scored` (a legal merge, which waits for those of larger
 scores), `legal` and `priced` (a set that a planner asked about), `merged`, `kernel` (a group of the plan). Of other
-passes: `joined` and `apart` (siblings), `split` and `whole` (split), `bundled` (bundle), `irc` and `host`
-(products=auto).
+passes: `joined` and `apart` (siblings), `ordered` (channels_last), `split` and `whole` (split), `bundled` (bundle),
+`irc` and `host` (products=auto).
 """
 
 from __future__ import annotations

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from irc import dims
-from irc.kernel.dag import Load, Store, indirect_nodes, variables
+from irc.kernel.access_width import WIDEST, run_along
+from irc.kernel.dag import Load, Store
 from irc.kernel.nest import WARP, Schedule
 from irc.kernel.schedule import unit_stride
-
-WIDEST = 128  # bits that a thread loads or stores at once
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,5 @@ def is_wide(access: Load | Store, schedule: Schedule) -> bool:
     if inner is None or axis is None or axis is not inner.axes[-1] or WIDEST % bits:
         return False
     run = WIDEST // bits
-    edges = [access.index, *(edge for guard in access.guards for edge in (guard.index, guard.extent))]
-    rests = [edge - axis.expr if axis in variables(edge) else edge for edge in edges]
-    if any(axis in variables(rest) for rest in rests) or indirect_nodes(*rests):
-        return False
-    if any(dims.multiple_of(rest) % run for rest in (axis.extent, *rests)):
-        return False
     elements = math.prod(tile.typical for tile in schedule.tiles if access.axes & set(tile.axes))
-    return elements >= run * WARP * schedule.warps
+    return run_along(access, axis) == run and elements >= run * WARP * schedule.warps

@@ -46,7 +46,7 @@ from irc.kernel.rules import (
     stores_what_is_read_outside,
     sums_are_in_one_other,
 )
-from irc.kernel.schedule import make_schedule, merge_axes
+from irc.kernel.schedule import contiguous_last, make_schedule, merge_axes
 from irc.kernel.schedule_rules import indices_fit, split_fits_the_kernel
 from irc.kernel.steps import Expansion, Steps, members_of
 from irc.kernel.traces import Traces
@@ -234,6 +234,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     divisible = {node for nodes in tracer.reductions.values() for node in nodes}
     bound, across = (products[0].bound, tuple[Variable, ...]()) if products else reduced_axes(roots, divisible)
     divided = count_reductions(tracer, across) if across else frozenset[Operation]()
+    if len(bound) > 1 and products and not one_pass:
+        roots, bound = contiguous_last(roots, bound)
     used = frozenset[Variable]().union(*(root.axes for root in roots))
     parallel = tuple(axis for axis in traced_group.axes if axis not in (*bound, *across) and axis in used)
     roots, parallel, bound, across = merge_axes(roots, parallel, bound, across)

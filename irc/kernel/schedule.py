@@ -82,6 +82,20 @@ def over_joined(index: Dim, outer: Variable, inner: Variable) -> Dim:
     return dims.substitute(index, {inner: joined(outer, inner).expr - outer.expr * inner.extent})
 
 
+def contiguous_last(roots: tuple[Root, ...], bound: Axes) -> tuple[tuple[Root, ...], Axes]:
+    """The kernel of products with that of several summed axes last along which an operand is contiguous, the first one
+    where both are, so that a block of what is summed reads neighbours: of a convolution whose channels are stored last,
+    these. The order of a sum is open."""
+    loads = [node for product in products_of(roots) for operand in product.operands for node in walk((operand,))
+             if isinstance(node, Load)]  # fmt: skip
+    last = next((axis for axis in map(unit_stride, (load.index for load in loads)) if axis in bound), None)
+    order = tuple(sorted(bound, key=lambda axis: axis is last))
+    if order == bound:
+        return roots, bound
+    indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
+    return substituted(roots, indices, {bound: order}), order
+
+
 # -- tiles -----------------------------------------------------------------------------------------------------
 
 
