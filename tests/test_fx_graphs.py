@@ -95,6 +95,19 @@ def test_fx_tools_go_on() -> None:
     torch.testing.assert_close(irc.compile(graph, (x,))(x)[0], module(x))
 
 
+def test_weights_whose_names_differ_in_punctuation_only() -> None:
+    class Weights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.a_weight = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x) * self.a_weight
+
+    module, x = Weights(), torch.randn(2, 3)
+    torch.testing.assert_close(irc.to_fx(irc.from_torch(module, (x,)))(x)[0], module(x))
+
+
 def test_sizes_that_depend_on_elements() -> None:
     def program(x: torch.Tensor) -> Any:
         return torch.nonzero(x > 0), x[x > 0] * 2

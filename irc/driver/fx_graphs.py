@@ -311,6 +311,8 @@ def _add_buffers(graph: Any, names: Sequence[str], weights: Mapping[str, Any]) -
     for node, (name, tensor) in zip(nodes[len(names):], weights.items(), strict=True):
         if node.users:
             buffer = "".join(each if each.isalnum() else "_" for each in name)
+            while hasattr(graph, buffer):  # another name with other punctuation, or a method of modules
+                buffer += "_"
             graph.register_buffer(buffer, tensor)
             with graph.graph.inserting_before(node):
                 node.replace_all_uses_with(graph.graph.get_attr(buffer))
