@@ -32,7 +32,7 @@ Coordinates = tuple[Dim, ...]
 
 # The first part of the `place` of a `Variable`: dims of a value, dims of a reduction, two axes fused into one,
 # variables of a proof, indices that a writer gives a name.
-WHOLE, REDUCED, JOINED, PROOF, WRITTEN = range(5)
+WHOLE, REDUCED, JOINED, PROOF, WRITTEN, ROW = range(6)
 MOST_PARTS = 64  # of a coordinate: reshapes that split each other's axes, with transposes between, double it each time
 
 

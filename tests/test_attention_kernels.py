@@ -146,6 +146,9 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "not_normalized": (lambda q, k, v: ops.matmul(weights(scores(q, k)), v), (Q, K, V)),
     "weights_of_given_scores": (lambda s, v: ops.matmul(ops.softmax(s, axis=3), v), ("T[B, 4, S, T]", V)),
 }  # fmt: skip
+# The same with one query, which is a product of a vector with the keys.
+PROGRAMS |= {f"{name}_of_one_query": (program, tuple(re.sub(r"\bS\b", "1", each) for each in types))
+             for name, (program, types) in PROGRAMS.items() if types[0] == Q or name == "model_layout"}  # fmt: skip
 SIZES = {"D": (16, 40, 64), "E": (16, 24, 80)}
 
 
@@ -338,6 +341,7 @@ def test_a_variation_written_in_pytorch_becomes_one_kernel() -> None:
 
 
 COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "one_query": (ops.attention, ("bf16[2, 32, 1, 128]", *["bf16[2, 32, T, 128]"] * 2)),
     "short_queries": (ops.attention, ("bf16[2, 32, 4, 128]", *["bf16[2, 8, T, 128]"] * 2, "bf16[4, T]")),
     "attention": (causal, ("bf16[B, 32, S, 128]", "bf16[B, 8, T, 128]", "bf16[B, 8, T, 128]")),
     "head_64": (causal, ("f16[8, 12, 512, 64]",) * 3),

@@ -21,6 +21,7 @@ from irc.ops import lookup
 
 INDEX_ARITHMETIC = ("cast", "add", "sub", "mul")  # quotients and minima are values: addresses would repeat them
 COMPARISONS = frozenset({"less", "less_equal", "greater", "greater_equal", "equal", "not_equal"})
+NOT_CONTENT = ("hint", "result", "product")
 MOST_TERMS = 32  # of an index expression: products of sums grow fast
 
 
@@ -88,8 +89,8 @@ class Node:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """What makes nodes the same: all but their names."""
-        return type(self), *(getattr(self, name) for name in field_names(self) if name not in ("hint", "result"))
+        """What makes nodes the same: all but their names, and what else a sum could be."""
+        return type(self), *(getattr(self, name) for name in field_names(self) if name not in NOT_CONTENT)
 
     def over(self, **changes: Any) -> Node:
         """The node with other operands, indices or axes."""
@@ -166,10 +167,12 @@ class Select(Node):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Reduce(Node):
-    """A reduction ("sum", "prod", "max", "min") of the operand over `bound`, the columns of its kernel."""
+    """A reduction ("sum", "prod", "max", "min") of the operand over `bound`, the columns of its kernel. `product` is
+    the same sum as a product of one row, if it is one (`irc.kernel.single_rows`)."""
 
     kind: Combine
     bound: tuple[Variable, ...]
+    product: Dot | None = None
 
     @cached_property
     def axes(self) -> frozenset[Variable]:

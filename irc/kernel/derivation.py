@@ -48,6 +48,7 @@ from irc.kernel.rules import (
 )
 from irc.kernel.schedule import contiguous_last, make_schedule, merge_axes
 from irc.kernel.schedule_rules import indices_fit, split_fits_the_kernel
+from irc.kernel.single_rows import with_single_rows
 from irc.kernel.steps import Expansion, Steps, members_of
 from irc.kernel.traces import Traces
 from irc.kernel.tracing import Tracer
@@ -203,7 +204,6 @@ class TracedGroup:
 
     def __init__(self, steps: Steps, outputs: Sequence[Value], propagations: Sequence[Propagation],
                  traces: Traces) -> None:  # fmt: skip
-        self.axes = propagations[0].axes
         self.tracer = Tracer(propagations[0], steps, traces)
         stores: dict[Hashable, Store] = {}
         for propagation in propagations:
@@ -211,7 +211,8 @@ class TracedGroup:
             for output in dict.fromkeys(outputs):
                 store = self.tracer.store(output, steps.inner[output])
                 stores.setdefault(store.content, store)  # what varies over no piece is stored once
-        self.roots: tuple[Root, ...] = (*self.tracer.checks, *stores.values())
+        self.roots, single = with_single_rows((*self.tracer.checks, *stores.values()))
+        self.axes = [*propagations[0].axes, *single]
 
 
 def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGroup, recompute: bool) -> Kernel:

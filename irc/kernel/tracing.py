@@ -394,19 +394,21 @@ class Tracer:
             node = self.graph(dot)
             self._open[-1].effects[step, node] = None
             return node
-        return self._sum_of_products(step, axes, left, right)
+        return self._sum_of_products(step, axes, left, right, dot if axes and dot.columns else None)
 
     def _names(self, step: Operation) -> tuple[str, str]:
         """The hint and the result of a node for a step."""
         return step.result.name, self.steps.names[step.result]
 
-    def _sum_of_products(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
-        """A contraction without rows or columns."""
+    def _sum_of_products(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node,
+                         product: Dot | None = None) -> Node:  # fmt: skip
+        """A contraction without rows or columns; as a product of one row it is `product`."""
         node = self.apply("mul", left.dtype, left, right, hint=step.result.name)
         if not axes:
             return node
         hint, result = self._names(step)
-        return self.graph(Reduce(left.dtype, (node,), hint=hint, result=result, kind="sum", bound=axes))
+        return self.graph(Reduce(left.dtype, (node,), hint=hint, result=result, kind="sum", bound=axes,
+                                 product=product))  # fmt: skip
 
     def _sum_of_integers(self, step: Operation, axes: tuple[Variable, ...], left: Node, right: Node) -> Node:
         """A contraction of integers of 32 bits, which are bytes and their zero points."""
