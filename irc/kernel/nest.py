@@ -9,6 +9,7 @@ one or several axes, flattened; those are split coordinates of it (`b = m // S`)
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at wit
 WARP = 32  # threads; where a target's have 64, half as many do
 LOADED_VALUES = 64  # that a thread has registers for, with their masks
 ACCUMULATED_VALUES = 64  # of the tile of a product that a thread holds
+MOST_LOADS = 2  # of an operand of a product, beside which a thread has registers for such a tile
 MOST_HELD = 128  # columns of a product of softmax weights that 4 warps have registers for
 
 Axes = tuple[Variable, ...]
@@ -145,6 +147,7 @@ class Schedule:
             values = products * self.rows.block * self.columns.block
             nodes = [scope.node for scope in loop.body if isinstance(scope, Placed)]
             shared = reads_windows(nodes, self.summed.axes) or any(map(draws_bits, self.nest))
+            shared |= most_loads_of_a_side(loop, self.summed.axes) > MOST_LOADS * products
             each = ACCUMULATED_VALUES // (2 if shared else 1)
             return max(4, min(8, values // (each * WARP)))
         elements = math.prod(tile.typical for tile in self.tiles)
@@ -175,6 +178,14 @@ def reads_windows(nodes: Iterable[Node], summed: Axes) -> bool:
     """Whether one of the nodes loads elements of windows: each has its address and its mask in registers."""
     loads = [node for node in nodes if isinstance(node, Load)]
     return any(is_of_window(guard, summed) for load in loads for guard in load.guards)
+
+
+def most_loads_of_a_side(loop: Loop, summed: Axes) -> int:
+    """How many loads the elements of one operand of the products are computed of, each element of its own."""
+    loads = [scope for scope in loop.body if isinstance(scope, Placed) and isinstance(scope.node, Load)]
+    apart = Counter(scope.side for scope in loads
+                    if not scope.node.axes.isdisjoint(summed) and not scope.node.axes.issubset(summed))  # fmt: skip
+    return max(apart.values(), default=0)
 
 
 def warps_for(elements: int) -> int:
