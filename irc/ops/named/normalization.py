@@ -403,8 +403,10 @@ def lp_normalize(x: Float, /, *, axis: int = -1, p: Literal[1, 2] = 2, epsilon: 
     """
     wide, over = widen(x), (normalize_axis(axis, x.rank),)
     norm = (reduce_l1 if p == 1 else reduce_l2)(wide, axes=over, keep_dims=True)
-    divisor = maximum(norm, epsilon) if epsilon > 0 else select(equal(norm, 0), 1, norm)
-    return convert(div(wide, divisor), x.dtype)
+    if epsilon > 0:
+        return convert(div(wide, maximum(norm, epsilon)), x.dtype)
+    # A norm of numbers whose squares are 0 is 0, too.
+    return convert(select(equal(norm, 0), 0, div(wide, norm)), x.dtype)
 
 
 lp_normalize.types(_along_axis)
