@@ -3,8 +3,10 @@ what ONNX Runtime gives with its optimizations off."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +283,16 @@ def test_a_model_of_one_operator(case: Case, tmp_path: Path) -> None:
 def test_types_of_what_other_processors_run(case: Case, types: str) -> None:
     actual = from_model(case.model()[0], NO_FOLDER).main.returned
     assert ", ".join(str(value.type) for value in actual) == types
+
+
+@pytest.mark.parametrize("case", [*CASES, *(case for case, _ in TYPED)], ids=lambda case: case.op_type)
+def test_attributes_that_are_no_counts_are_coded_errors(case: Case) -> None:
+    """Each integer attribute at its limits: a module, or an error with a code."""
+    whole = [name for name, value in case.attributes.items() if isinstance(value, int)]
+    for name, value in itertools.product(whole, (0, -1, 2**40, -(2**63))):
+        wrong = replace(case, attributes={**case.attributes, name: value})
+        with contextlib.suppress(IrcError):
+            from_model(wrong.model()[0], NO_FOLDER)
 
 
 def test_every_rule_and_row_is_tried() -> None:

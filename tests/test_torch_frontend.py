@@ -495,6 +495,17 @@ def test_a_rank_that_depends_on_a_size_is_that_of_larger_sizes() -> None:
         check(module, {"x": x}, x.diagonal(1).squeeze(0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("function", [torch.log10, torch.log2])
+def test_logarithms_of_subnormals(function: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype) -> None:
+    """Whose rounded powers of 10 they may be, far from the power itself; whole numbers elsewhere."""
+    step = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    normal = torch.tensor([1e-30, 1e-3, 8.0, 1e3, 1e10], dtype=dtype)
+    x = torch.cat([torch.arange(1, 300, 7, dtype=dtype) * step, normal])
+    module = irc.from_torch(lambda x: function(x), (x,))
+    check(module, {"x": x}, function(x), (None, "onnx"), tolerance=2e-7)
+
+
 @pytest.mark.parametrize("x", [torch.tensor(-2.0), torch.tensor(3.0), -torch.ones(4), -torch.ones(2, 1)])
 def test_a_scalar_takes_the_only_slope_of_prelu(x: torch.Tensor) -> None:
     def constant(x: torch.Tensor) -> torch.Tensor:

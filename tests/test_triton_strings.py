@@ -29,6 +29,7 @@ from irc.dtypes import I64
 from irc.frontends.onnx import from_model
 from irc.module import Module
 from irc.ops import lookup
+from tests.command_line import irc_here
 from tests.onnx_models import NO_FOLDER, in_runtime
 from tests.primitive_samples import samples
 from tests.triton_harness import load_artefact
@@ -131,3 +132,19 @@ def test_what_a_program_with_text_does_is_counted(tmp_path: Path) -> None:
         operations, not_counted = find_backend("triton").device_operations(module, sizes)
         assert not not_counted and len(operations) >= 2
         assert irc.compile(module, backend="triton", output=tmp_path / types[1])
+
+
+@pytest.mark.parametrize("backend", [None, "onnx", "triton"])
+def test_texts_that_a_file_cannot_hold(backend: str | None, tmp_path: Path) -> None:
+    """NumPy's arrays of text drop NULs at the end."""
+    text = """<ir_version: 10, opset_import: ["": 21]>
+    g (string[2] x) => (string[2] y) { y = StringConcat (x, x) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(onnx.TensorProto(name="end", data_type=8, dims=[1], string_data=[b"\0"]))
+    proto.graph.node[0].input[1] = "end"
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.savez(tmp_path / "in.npz", x=np.array(["a", "b"]))
+    stated = [] if backend is None else ["--backend", backend]
+    done = irc_here("run", "m.onnx", "--input", "in.npz", "--output", "out.npz", *stated, folder=tmp_path)
+    assert done.code and "cannot hold a text that ends with NUL, as one of y does" in done.err, done.err
+    assert "Traceback" not in done.err and not (tmp_path / "out.npz").exists()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from irc import dims, ops
+from irc.diagnostics import fail
 from irc.dtypes import F32, U8, accumulator_of, from_onnx
 from irc.frontends.onnx import linear, normalization, pointwise, quantization, tensor
 from irc.frontends.onnx.contrib_types import MICROSOFT
@@ -117,6 +118,8 @@ def matmul_n_bits(
     weight_prepacked: int = 0,
 ):  # fmt: skip
     """`accuracy_level` allows the runtime to compute with less precision. Parameters may be flat."""
+    if block_size < 1:
+        raise fail("onnx.invalid", f"MatMulNBits: attribute `block_size` is {block_size}", expected="16 or more")
     blocks = -(-K // block_size)
     if g_idx is not None or weight_prepacked or bits not in (2, 4, 8):
         carry("its weights are in an order of their own, or cross bytes")

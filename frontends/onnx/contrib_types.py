@@ -72,6 +72,13 @@ class Node:
             raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is missing")
         return default if value is None else value
 
+    def positive(self, name: str, default: int | None = None) -> int:
+        """An attribute that is a count; raises `onnx.invalid` for one below 1."""
+        value = int(self.get(name, default))
+        if value < 1:
+            raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is {value}", expected="1 or more")
+        return value
+
     def elements(self, index: int) -> list[Any] | None:
         """The elements of a small integer tensor that are known before it runs, each a dim or None."""
         operand = self.operands[index] if self.has(index) else None
@@ -319,7 +326,7 @@ def enlarged(node: Node) -> Sequence[Known]:
 @gives("Attention", "QAttention")
 def attention(node: Node) -> Sequence[Known]:
     past, dtype = (4, node.dtype(0)) if node.op_type == "Attention" else (8, node.dtype(3))
-    shape, weights, heads = node.shape(0, 3), node.shape(1, 2), node.get("num_heads")
+    shape, weights, heads = node.shape(0, 3), node.shape(1, 2), node.positive("num_heads")
     if shape is None or weights is None:
         return [(dtype, (None,) * 3), (dtype, (2, None, heads, None, None))]
     batch, length, _ = shape
@@ -335,7 +342,7 @@ def attention(node: Node) -> Sequence[Known]:
 
 @gives("MultiHeadAttention")
 def multi_head_attention(node: Node) -> Sequence[Known]:
-    dtype, heads, query = node.dtype(0), node.get("num_heads"), node.shape(0, 3, 5)
+    dtype, heads, query = node.dtype(0), node.positive("num_heads"), node.shape(0, 3, 5)
     given = [node.shape(index, *ranks) if node.has(index) else () for index, ranks in ((1, (3, 4, 5)), (2, (3, 4)))]
     if query is None or None in given:
         cache = dtype, (None, heads, None, None)
@@ -362,7 +369,7 @@ def multi_head_attention(node: Node) -> Sequence[Known]:
 @gives("DecoderMaskedMultiHeadAttention")
 def decoder_attention(node: Node) -> Sequence[Known]:
     """For one new position: the past is that of all positions where its buffer is shared."""
-    dtype, heads, query = node.dtype(0), node.get("num_heads"), node.shape(0, 3)
+    dtype, heads, query = node.dtype(0), node.positive("num_heads"), node.shape(0, 3)
     batch, length, hidden = (None,) * 3 if query is None else query
     if node.has(2):
         value = node.shape(2, 3, 4)
@@ -378,7 +385,7 @@ def decoder_attention(node: Node) -> Sequence[Known]:
 @gives("GroupQueryAttention")
 def group_query_attention(node: Node) -> Sequence[Known]:
     """The length of the cache afterwards is determined by the values of `total_sequence_length`."""
-    dtype, heads, pairs = node.dtype(0), node.get("num_heads"), node.get("kv_num_heads")
+    dtype, heads, pairs = node.dtype(0), node.positive("num_heads"), node.positive("kv_num_heads")
     query = node.shape(0, 3)
     batch, length, hidden, size = (None,) * 4
     if query is not None:
@@ -396,7 +403,7 @@ def group_query_attention(node: Node) -> Sequence[Known]:
 
 @gives("SparseAttention")
 def sparse_attention(node: Node) -> Sequence[Known]:
-    query, heads, pairs = node.shape(0, 3), node.get("num_heads"), node.get("kv_num_heads")
+    query, heads, pairs = node.shape(0, 3), node.positive("num_heads"), node.positive("kv_num_heads")
     if query is None or node.has(1):
         return [node.like(0), node.like(3), node.like(4)]
     hidden = dims.floor_divide(query[2], heads + 2 * pairs) * heads
@@ -421,7 +428,7 @@ def gathered(node: Node) -> Sequence[Known]:
     table, indices, dtype = node.shape(0), node.shape(1), node.dtype(2)
     if table is None or indices is None:
         return [(dtype, None)]
-    bits = node.get("bits", 4)
+    bits = node.positive("bits", 4)
     if node.dtype(0).bits == 8 and bits < 8:
         table = (*table[:-1], table[-1] * (8 // bits))
     axis = normalize_axis(node.get("gather_axis", 0), len(table))
@@ -477,5 +484,5 @@ def unfolded(node: Node) -> Sequence[Known]:
     if shape is None:
         return [(node.dtype(0), None)]
     axis = normalize_axis(node.get("dim", -1), len(shape))
-    count = dims.floor_divide(shape[axis] - size, node.get("step", 1)) + 1
+    count = dims.floor_divide(shape[axis] - size, node.positive("step", 1)) + 1
     return [(node.dtype(0), (*shape[:axis], count, *shape[axis + 1 :], size))]

@@ -232,11 +232,17 @@ def average_pool(
     return ops.average_pool(x, **around.arguments(), count_include_pad=bool(count_include_pad))
 
 
+def check_norm(op_type: str, p: int) -> None:
+    if p < 1:
+        raise fail("onnx.invalid", f"{op_type}: attribute `p` is {p}", expected="1 or more")
+
+
 @reads("LpPool")
 def lp_pool(
     x: Value, /, *, kernel_shape: Ints, auto_pad: str = "NOTSET", ceil_mode: int = 0, dilations: Ints | None = None,
     p: int = 2, pads: Ints | None = None, strides: Ints | None = None,
 ):  # fmt: skip
+    check_norm("LpPool", p)
     window = windows(x, "LpPool", kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
     total = ops.window_reduce(
         ops.pow_(ops.abs_(x), p), kind="sum", window=(1, 1, *window.kernel), strides=(1, 1, *window.strides),
@@ -247,6 +253,7 @@ def lp_pool(
 
 @reads("GlobalLpPool")
 def global_lp_pool(x: Value, /, *, p: int = 2):
+    check_norm("GlobalLpPool", p)
     axes = tuple(range(2, 2 + len(spatial(x, "GlobalLpPool"))))
     return ops.pow_(ops.reduce_sum(ops.pow_(ops.abs_(x), p), axes=axes, keep_dims=True), 1 / p)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from irc import ops
 from irc.dtypes import F64, I16, I32, I64, DType, accumulator_of, limits
 from irc.frontends.torch.reading import converted, floating, result_dtype, together, unsupported
@@ -39,10 +41,14 @@ def log10(self):
 
 
 def logarithm(x: Value, base: float) -> Value:
-    """A whole number where x is just that power of the base: a quotient of logarithms may lie beside it."""
+    """A whole number where x is just that power of the base: a quotient of logarithms may lie beside it. A subnormal
+    is the rounded power of a base other than 2, too, where it is far from the power itself."""
     quotient = ops.div(ops.log(x), math.log(base))
     whole = ops.round_(quotient)
-    return ops.select(ops.equal(ops.pow_(base, whole), x), whole, quotient)
+    is_power = ops.equal(ops.pow_(base, whole), x)
+    if base != 2:
+        is_power = ops.bitwise_and(is_power, ops.greater_equal(x, float(np.finfo(x.dtype.numpy).tiny)))
+    return ops.select(is_power, whole, quotient)
 
 
 @reads("ldexp.Tensor")

@@ -127,6 +127,9 @@ def write_arrays(path: str | Path, arrays: Mapping[str, Any]) -> None:
             if "\0" in name:
                 raise fail("file.format", f"an .npz file cannot hold an array called {name!r}",
                            at=Location(file=str(path)), help="rename the input or output")
+            if array.dtype == object and any(text.endswith("\0") for text in array.flat):
+                raise fail("file.format", f"an .npz file cannot hold a text that ends with NUL, as one of {name} does",
+                           at=Location(file=str(path)), help="call irc.run from Python, which gives it as it is")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, _stored(array), allow_pickle=False)
 

@@ -137,6 +137,8 @@ def flatten(name, result, arrays, model_package):
 def add(name, array, arrays):
     if name in arrays:
         raise ValueError(f"two arrays would be called {name}")
+    if array.dtype == object and any(text.endswith("\0") for text in array.flat):
+        raise ValueError(f"an .npz file cannot hold a text that ends with NUL, as one of {name} does")
     arrays[name] = array.astype(str) if array.dtype == object else array
 
 
