@@ -180,6 +180,12 @@ def test_a_value_may_be_another_to_each_of_its_readers() -> None:
     assert 0 < slack[0] < 2.0**-18 and slack[1] == 0 and 0 < slack[2] < 2.0**-9
 
 
+def test_a_fraction_is_of_two_readers_of_a_value() -> None:
+    """Of x - trunc(x) one may read x as it was before a kernel stored it."""
+    slack = judged_line("{x}.frac()", torch.tensor([1e30, 1.25, 3.0]), "rounded").slack
+    assert slack[0] > 1e22 and slack[1] < 1e-6 and slack[2] == 0
+
+
 @pytest.mark.parametrize(("op_type", "undecided"), [("Conv", [True, False]),
                                                     ("ConvTranspose", [False, True, False, False])])  # fmt: skip
 def test_what_overflows_before_it_is_added_to_an_infinity_is_not_compared(op_type: str, undecided: list[bool]) -> None:

@@ -311,7 +311,8 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
     assert done.code == 0, done.err
 
 
-DEFINED_BY = {"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+DEFINED_BY = {"prims": "torch._inductor.inductor_prims",
+              "quantized_decomposed": "torch.ao.quantization.fx._decomposed",
               "transformers": "transformers.integrations.moe"}  # fmt: skip
 FIRST_WITH = {"transformers::grouped_mm_fallback_backward.default": (5, 23)}  # the version of that package
 

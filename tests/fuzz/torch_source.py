@@ -261,6 +261,9 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
         space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=number == 0)
                       for name, tensor in operands.items()})  # fmt: skip
     run(line.text, space)
+    if ".frac()" in line.text:  # x - trunc(x), of which each may read another rounding of x
+        x = operands[line.operands[0]]
+        space.update({name: x - _perturbed(x, generator).trunc() for name in line.results})
     if line.kind == "accumulated" and number == 0 and "prod(" in line.text:
         _overflow(line, space)
     if line.kind == "accumulated" and number == 1:
