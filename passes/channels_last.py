@@ -170,16 +170,21 @@ class KernelGraph:
 
     # -- which values ------------------------------------------------------------------------------------------
 
-    def accesses(self, kernels: Iterable[Operation], moved: frozenset[Value]) -> float:
-        """How often kernels access memory; infinite where the orders make one worse (`Figures`)."""
-        kernels = dict.fromkeys(kernels)
-        if any(self.figures(kernel, moved).is_worse and not self.figures(kernel).is_worse for kernel in kernels):
-            return math.inf
-        return sum(self.figures(kernel, moved).accesses for kernel in kernels)
+    def accesses(self, kernels: Iterable[Operation], moved: frozenset[Value]) -> tuple[int, float]:
+        """How many kernels the orders make worse (`Figures`) or illegal, and how often the others access memory."""
+        refused, total = 0, 0.0
+        for kernel in dict.fromkeys(kernels):
+            figures = self.figures(kernel, moved)
+            if not math.isfinite(figures.accesses) or (figures.is_worse and not self.figures(kernel).is_worse):
+                refused += 1
+            else:
+                total += figures.accesses
+        return refused, total
 
     def fewest_accesses(self, chain: list[Value]) -> frozenset[Value]:
         """The values of a chain that are moved: all but those that a kernel reads or stores which then accesses memory
-        more often, where that saves accesses; none if the rest saves none."""
+        more often, where that saves accesses, and all of a kernel that no other order of one of them makes right; none
+        if the rest saves none."""
         moved, every = frozenset(chain), [kernel for value in chain for kernel in self.movable[value]]
         for _ in range(MOST_ROUNDS):
             before = moved
@@ -188,6 +193,8 @@ class KernelGraph:
                     if value in moved and self.accesses([kernel], moved) > self.accesses([kernel], frozenset()):
                         kept, near = moved - {value}, self.movable[value]
                         moved = kept if self.accesses(near, kept) < self.accesses(near, moved) else moved
+                if self.accesses([kernel], moved)[0]:
+                    moved = moved.difference(self.values_of(kernel))
             if moved == before:
                 break
         return moved if self.accesses(every, moved) < self.accesses(every, frozenset()) else frozenset()
