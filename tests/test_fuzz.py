@@ -33,6 +33,7 @@ from tests.fuzz.torch_paths import torch_outcomes
 from tests.fuzz.torch_programs import TorchProgram
 from tests.fuzz.torch_source import Kind, Source
 from tests.fuzz.torch_steps import TorchSteps
+from tests.oracles import from_torch
 
 SEED = 12
 PROGRAMS = {"onnx": 160, "torch": 40}  # PyTorch's export takes most of the time
@@ -178,6 +179,18 @@ def test_a_value_may_be_another_to_each_of_its_readers() -> None:
     slack = [Truth.of(value.arrays[0], [run[place] for run in runs]).slack.max()
              for place, value in enumerate(differences)]  # fmt: skip
     assert 0 < slack[0] < 2.0**-18 and slack[1] == 0 and 0 < slack[2] < 2.0**-9
+
+
+def test_what_16_bits_round_first_is_not_compared_as_whole() -> None:
+    """f16 and bf16 are promoted to bf16, whose sum is just between two numbers, rounded to a whole one."""
+    source = Source(1)
+    given = torch.tensor([-0.6640625], dtype=torch.bfloat16), torch.tensor(2.33203125, dtype=torch.float16)
+    x, y = (source.input(Argument(list(tensor.shape), [from_torch(tensor)]), False) for tensor in given)
+    total = source.one(f"torch.add({x}, {y}, alpha=2)", "rounded")
+    name = source.one(f"{total}.double()").name
+    runs = source.samples(0, source.live([name]), [name], SAMPLES)
+    truth = Truth.of(source.spaces[0][name].numpy(), [run[0] for run in runs])
+    assert truth.value == 4 and truth.slack == 2**-7
 
 
 def test_a_fraction_is_of_two_readers_of_a_value() -> None:

@@ -36,7 +36,7 @@ def with_single_rows(roots: Sequence[Root]) -> tuple[tuple[Root, ...], tuple[Var
         else:
             changes: dict[str, Any] = {"operands": tuple(new.get(operand, operand) for operand in node.operands)}
             if isinstance(node, Store) and any(SINGLE in operand.axes for operand in changes["operands"]):
-                changes["index"] = node.index + SINGLE.expr * node.buffer.shape[-1]
+                changes["index"] = node.index + SINGLE.expr * (node.buffer.shape[-1] if node.buffer.rank else 1)
             new[node] = _changed(node, changes, graph)
     return tuple(new[root] for root in roots), (SINGLE,)  # type: ignore[misc]
 

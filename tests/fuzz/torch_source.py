@@ -225,7 +225,11 @@ class Source:
                 space[name] = tensor.to(torch.float32) if wide and tensor.dtype in NARROW else tensor.clone()
             for line in lines:
                 if wide:
+                    promoted = self._promoted(line, index)
+                    before = {name: space[name] for name in promoted}
+                    _round(space, promoted)
                     run(line.wide, space)
+                    space.update(before)
                     rounds = number == count + 1 or (number > count + 1 and generator.random() < 0.5)
                     if rounds and line.kind == "exact" and not line.in_place:
                         _round(space, {name: self.spaces[index][name].dtype for name in line.results})
@@ -233,6 +237,15 @@ class Source:
                     _sample(line, space, generator, number)
             runs.append([from_torch(space[name].to(dtype)) for name, dtype in zip(names, declared, strict=True)])
         return runs
+
+    def _promoted(self, line: Line, index: int) -> dict[str, torch.dtype]:
+        """The operands of f16 or bf16 that a line first makes its other type of 16 bits, with that type."""
+        types = {name: self.spaces[index][name].dtype for name in (*line.operands, *line.results)}
+        results = {types[name] for name in line.results}.intersection(NARROW)
+        if line.in_place or len(results) != 1:
+            return {}
+        (result,) = results
+        return {name: result for name in line.operands if types[name] in NARROW and types[name] is not result}
 
 
 def _round(space: dict[str, Any], declared: Mapping[str, torch.dtype]) -> None:
