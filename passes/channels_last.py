@@ -51,13 +51,13 @@ class ChannelsLast(Pass):
     pooling and for depthwise convolutions, whose results are then neighbors. The kernel that computes a value stores it
     in the other order, and those that read it index it so: no launch is added, and no byte moved in addition. Constant
     weights of a convolution are stored as it reads them, its channels last, and filters last where a window has one
-    channel.
+    channel; those that a convolution of another order reads, too, are stored twice.
 
     Values that kernels read together change together first, then each by itself, as long as the kernels that compute
     and read it access memory less often, counted from their loops and from how wide each access can be. So a chain
-    from one convolution to the next agrees, and what a norm over positions reads, or an odd number of channels, keeps
-    its order. So does what would let `split` divide a reduction that is whole, and what a depthwise convolution or
-    pooling reads that is computed in the loop of a product: that takes more registers than there are. What is no
+    from one convolution to the next agrees, and what a norm over positions reads, or most odd numbers of channels,
+    keep their order. So does what would let `split` divide a reduction that is whole, and what a depthwise convolution
+    or pooling reads that is computed in the loop of a product: that takes more registers than there are. What is no
     kernel's, such as the results of a program and operands of library calls, keeps it, too.
 
     Before: @a { %a = conv %x, %v }, @b { %b = conv %a, %w }
@@ -76,6 +76,7 @@ class ChannelsLast(Pass):
             chosen = frozenset[Value]()
             for chain in graph.chains():
                 chosen |= graph.every_legal(chain) if self.values == "all" else graph.fewest_accesses(chain)
+            chosen = graph.right_together(chosen)
             for kernel in dict.fromkeys(value.operation for value in chosen):
                 assert kernel is not None
                 context.remark("channels_last", "ordered", [kernel], reason="stored with its channels last")
@@ -198,6 +199,12 @@ class KernelGraph:
             if moved == before:
                 break
         return moved if self.accesses(every, moved) < self.accesses(every, frozenset()) else frozenset()
+
+    def right_together(self, moved: frozenset[Value]) -> frozenset[Value]:
+        """The values of all chains, without those of a kernel of two chains that their orders together make worse."""
+        while wrong := next((kernel for kernel in self.kernels if self.accesses([kernel], moved)[0]), None):
+            moved = moved.difference(self.values_of(wrong))
+        return moved
 
     def every_legal(self, chain: list[Value]) -> frozenset[Value]:
         """The values of a chain that can be moved, in order, with those before them."""

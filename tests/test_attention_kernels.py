@@ -18,15 +18,16 @@ import irc
 from irc import interpreter, ops
 from irc.backends.triton import emit
 from irc.driver.models import Settings
-from irc.dtypes import I64
+from irc.dtypes import F32, I64
 from irc.group import Group
 from irc.ir import Value
 from irc.kernel import count, derive
 from irc.legality import legal
 from irc.module import Module
-from irc.op import trace
+from irc.op import const, trace
 from irc.ops.named import common
 from irc.parser import parse
+from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
@@ -186,6 +187,23 @@ def in_f64(module: Module) -> Module:
     for dtype in ("bf16", "f16", "f32"):
         text = re.sub(rf"\b{dtype}\b", "f64", text)
     return parse(text)
+
+
+@pytest.mark.parametrize("query", ["constant", "indices", "one number", "given"])
+def test_one_query_that_loads_nothing_along_its_length(query: str, tmp_path: Path) -> None:
+    def program(s: Value, k: Value, v: Value) -> Value:
+        queries = {"constant": lambda: const(value=Tensor.of(np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 16))),
+                   "indices": lambda: ops.cast(ops.iota(shape=(1, 16), axis=1, dtype=I64), to=F32),
+                   "one number": lambda: ops.expand(ops.reshape(s, shape=(1, 1)), shape=(1, 16)),
+                   "given": lambda: ops.reshape(ops.expand(s, shape=(16,)), shape=(1, 16))}  # fmt: skip
+        return ops.matmul(ops.softmax(ops.matmul(queries[query](), ops.transpose(k, permutation=(1, 0))), axis=1), v)
+
+    module = trace(program, "f32[1]", "f32[9, 16]", "f32[9, 24]")
+    inputs = harness.random_inputs(module, {})
+    compiled = irc.opt(module, "default", backend="triton", settings=Settings(products="irc"))
+    run = harness.run(compiled, folder=tmp_path, inputs=list(inputs.values()), fuse=False)
+    for actual, expected in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
+        assert harness.relative_error(actual, expected) < 2e-6
 
 
 @pytest.mark.parametrize("name", ["plain", "causal", "grouped_keys", "soft_cap", "sliding_window", "model_layout"])

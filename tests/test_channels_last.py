@@ -32,6 +32,7 @@ from irc.parser import parse
 from irc.sizes import representative_sizes
 from irc.verifier import verify
 from tests import triton_harness as harness
+from tests.benchmarks.networks import network
 from tests.test_convolutions import conv
 from tests.triton_cases import LOCAL
 
@@ -137,25 +138,21 @@ def test_what_a_norm_over_positions_reads_keeps_its_order() -> None:
 
 
 def test_no_reduction_is_divided_that_was_whole() -> None:
-    def program(x: Value, v: Value, w: Value) -> Value:
-        y = ops.relu(conv(x, v, groups=480, low=1), name="inner")
-        gate = ops.sigmoid(ops.reduce_mean(y, axes=(2, 3), keep_dims=True))
-        return ops.relu(conv(ops.mul(y, gate), w))
-
-    types = ("bf16[8, 480, 14, 14]", "bf16[480, 1, 3, 3]", "bf16[96, 480, 1, 1]")
-    before, after = (optimized(traced(program, *types), values) for values in ("none", "chosen"))
-    assert len(kernels(before)) == len(kernels(after))
+    """Means over positions, of which MobileNetV3 has nine, would be split where channels were stored last."""
+    source = irc.from_torch(*network("mobilenet_v3"))
+    before, after = (optimized(source, values) for values in ("none", "chosen"))
+    assert len(kernels(before)) == len(kernels(after)) and shapes(before) != shapes(after)
 
 
 def test_what_a_product_computes_its_operand_of_keeps_its_order() -> None:
     """A depthwise convolution in the loop of a product: nine loads of 128 bits would spill on sm_80."""
-    def program(x: Value, u: Value, v: Value, w: Value) -> Value:
+    def program(x: Value, u: Value, v: Value, w: Value, z: Value) -> Value:
         y = ops.relu(conv(x, u, low=1, name="inner"))
-        return ops.relu(conv(ops.relu(conv(y, v, low=1, groups=64)), w))
+        return ops.relu(conv(ops.relu(conv(ops.relu(conv(y, v, low=1, groups=64)), w)), z, low=1))
 
-    types = ("bf16[8, 8, 28, 28]", "bf16[64, 8, 3, 3]", "bf16[64, 1, 3, 3]", "bf16[128, 64, 1, 1]")
-    module = optimized(traced(program, *types))
-    assert len(kernels(module)) == 2 and (8, 64, 28, 28) in shapes(module).values()
+    weights = ("bf16[64, 8, 3, 3]", "bf16[64, 1, 3, 3]", "bf16[128, 64, 1, 1]", "bf16[64, 128, 3, 3]")
+    stored = shapes(optimized(traced(program, "bf16[8, 8, 28, 28]", *weights))).values()
+    assert (8, 64, 28, 28) in stored and (8, 28, 28, 128) in stored
 
 
 def test_a_stated_schedule_is_kept_or_the_order_is() -> None:
@@ -386,7 +383,7 @@ def test_widths_of_accesses() -> None:
         kernel = kernel_of(kernels(optimized(traced(chain, *types), values))["outer"])
         (product,) = (node for node in kernel.nodes if isinstance(node, Dot))
         (load,) = (node for node in walk((product.operands[0],)) if isinstance(node, Load))
-        assert elements_at_once(load, kernel.schedule, kernel.schedule.warps) == expected
+        assert elements_at_once(load, kernel.schedule) == expected
         assert dims.multiple_of(load.buffer.type.elements) % channels == 0
 
 
@@ -409,16 +406,19 @@ def test_chains_compile_with_wide_loads(tmp_path: Path) -> None:
     emit(module, tmp_path / "a")
     names = {name for name, kernel in kernels(module).items()
              if any(value.shape == (64, 3, 3, 64) for value in kernel.inputs)}  # fmt: skip
-    assert len(names) == 1
+    (name,) = names
+    inner = 0
     for resources in compile_artefact(tmp_path / "a", TARGETS):
         assert not resources.error and resources.fits, resources
         local = LOCAL.get((resources.kernel, resources.target), 0)
         assert resources.spilled_bytes == 0 and resources.local_bytes == local, resources
         if resources.target != "gfx942":
             assert resources.wide_accesses == resources.aligned_accesses, resources
-            if resources.kernel.split(":")[0] in {name.replace(".", "_") for name in names}:
+            if resources.kernel == name.replace(".", "_"):
+                inner += 1
                 assert resources.aligned_accesses >= 3 and "16" not in resources.loads, resources
                 assert resources.loads["128"] >= 8, resources
+    assert inner == 3
 
 
 def test_inputs_of_nan_reach_the_same_windows(tmp_path: Path) -> None:

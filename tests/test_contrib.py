@@ -287,12 +287,15 @@ def test_types_of_what_other_processors_run(case: Case, types: str) -> None:
 
 @pytest.mark.parametrize("case", [*CASES, *(case for case, _ in TYPED)], ids=lambda case: case.op_type)
 def test_attributes_that_are_no_counts_are_coded_errors(case: Case) -> None:
-    """Each integer attribute at its limits: a module, or an error with a code."""
+    """Each integer attribute at its limits, and as something else: a module of possible types, or an error with a
+    code."""
     whole = [name for name, value in case.attributes.items() if isinstance(value, int)]
-    for name, value in itertools.product(whole, (0, -1, 2**40, -(2**63))):
+    for name, value in itertools.product(whole, (0, -1, 2**40, -(2**63), [2, 2], "x", 2.5)):
         wrong = replace(case, attributes={**case.attributes, name: value})
         with contextlib.suppress(IrcError):
-            from_model(wrong.model()[0], NO_FOLDER)
+            types = [result.type for result in from_model(wrong.model()[0], NO_FOLDER).main.returned]
+            sizes = [size for type_ in types for size in type_.shape or () if isinstance(size, int)]
+            assert all(size >= 0 for size in sizes), (name, value, types)
 
 
 def test_every_rule_and_row_is_tried() -> None:

@@ -189,8 +189,8 @@ def test_what_16_bits_round_first_is_not_compared_as_whole() -> None:
     total = source.one(f"torch.add({x}, {y}, alpha=2)", "rounded")
     name = source.one(f"{total}.double()").name
     runs = source.samples(0, source.live([name]), [name], SAMPLES)
-    truth = Truth.of(source.spaces[0][name].numpy(), [run[0] for run in runs])
-    assert truth.value == 4 and truth.slack == 2**-7
+    judged = Truth.of(source.spaces[0][name].numpy(), [run[0] for run in runs])
+    assert judged.value == 4 and judged.slack == 2**-7
 
 
 def test_a_fraction_is_of_two_readers_of_a_value() -> None:

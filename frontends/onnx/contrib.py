@@ -118,8 +118,8 @@ def matmul_n_bits(
     weight_prepacked: int = 0,
 ):  # fmt: skip
     """`accuracy_level` allows the runtime to compute with less precision. Parameters may be flat."""
-    if block_size < 1:
-        raise fail("onnx.invalid", f"MatMulNBits: attribute `block_size` is {block_size}", expected="16 or more")
+    if min(K, N, block_size) < 1:
+        raise fail("onnx.invalid", f"MatMulNBits: K is {K}, N {N} and block_size {block_size}", expected="1 or more")
     blocks = -(-K // block_size)
     if g_idx is not None or weight_prepacked or bits not in (2, 4, 8):
         carry("its weights are in an order of their own, or cross bytes")

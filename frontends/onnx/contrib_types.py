@@ -72,9 +72,16 @@ class Node:
             raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is missing")
         return default if value is None else value
 
+    def integer(self, name: str, default: int | None = None) -> int:
+        """An integer attribute; raises `onnx.invalid` for one that is something else."""
+        value = self.get(name, default)
+        if not isinstance(value, int):
+            raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is {value!r}", expected="an integer")
+        return value
+
     def positive(self, name: str, default: int | None = None) -> int:
-        """An attribute that is a count; raises `onnx.invalid` for one below 1."""
-        value = int(self.get(name, default))
+        """An attribute that is a count; raises `onnx.invalid` for what is none."""
+        value = self.integer(name, default)
         if value < 1:
             raise fail("onnx.invalid", f"{self.op_type}: attribute `{name}` is {value}", expected="1 or more")
         return value
@@ -124,7 +131,7 @@ def skip_normalization(node: Node) -> Sequence[Known]:
 @gives("SimplifiedLayerNormalization", "LayerNormalization", domain="")
 def normalization(node: Node) -> Sequence[Known]:
     shape, is_plain = node.shape(0), node.op_type == "LayerNormalization"
-    axis = 0 if shape is None else normalize_axis(node.get("axis", -1), len(shape))
+    axis = 0 if shape is None else normalize_axis(node.integer("axis", -1), len(shape))
     statistics = F32, None if shape is None else (*shape[:axis], *[1] * (len(shape) - axis))
     return [node.like(0, node.dtype(1)), *[statistics] * (2 if is_plain else 1)]
 
@@ -141,7 +148,7 @@ def broadcast_choice(node: Node) -> Sequence[Known]:
 
 @gives("MurmurHash3")
 def hashed(node: Node) -> Sequence[Known]:
-    return [node.like(0, U32 if node.get("positive", 1) else I32)]
+    return [node.like(0, U32 if node.integer("positive", 1) else I32)]
 
 
 @gives("NGramRepeatBlock")
@@ -180,7 +187,7 @@ def product_with_packed(node: Node) -> Sequence[Known]:
     if node.op_type == "MatMulFpQ4":
         columns = (node.elements(2) or [None])[-1]
     else:
-        columns = node.get("N" if node.get("transB", 1) else "K")
+        columns = node.positive("N" if node.integer("transB", 1) else "K")
     return [(node.dtype(0), None if shape is None else (*shape[:-1], columns))]
 
 
@@ -192,7 +199,7 @@ def matrix_product(node: Node) -> Sequence[Known]:
     left, right = (node.shape(place, 2) for place in places)
     if left is None or right is None:
         return [(dtype, (None, None))]
-    return [(dtype, (left[1 if node.get("transA", 0) else 0], right[0 if node.get("transB", 0) else 1]))]
+    return [(dtype, (left[1 if node.integer("transA", 0) else 0], right[0 if node.integer("transB", 0) else 1]))]
 
 
 @gives("CDist")
@@ -210,7 +217,7 @@ def places(node: Node, extents: Sequence[Dim], kernel: Sequence[int]) -> list[Di
     dilations = per_axis(node.get("dilations", (1,) * count), count, 1, "dilations")
     pads = node.attributes.get("pads")
     low, high = padding(extents, kernel, strides, dilations, pads, node.get("auto_pad", "NOTSET"))
-    if node.get("ceil_mode", 0):
+    if node.integer("ceil_mode", 0):
         high = rounded_up(extents, kernel, strides, dilations, low, high)
     axes = zip(extents, kernel, strides, dilations, low, high, range(count), strict=True)
     return [window_extent(*each) for each in axes]
@@ -248,7 +255,7 @@ def convolved_channels_last(node: Node) -> Sequence[Known]:
 
 @gives("QLinearConv")
 def convolved_quantized(node: Node) -> Sequence[Known]:
-    return convolution(node, 3, node.dtype(7), channels_last=bool(node.get("channels_last", 0)))
+    return convolution(node, 3, node.dtype(7), channels_last=bool(node.integer("channels_last", 0)))
 
 
 def pooling(node: Node, dtype: DType, channels_last: bool) -> Sequence[Known]:
@@ -273,13 +280,13 @@ def pooled_channels_last(node: Node) -> Sequence[Known]:
 
 @gives("QLinearAveragePool")
 def pooled_quantized(node: Node) -> Sequence[Known]:
-    return pooling(node, node.dtype(4, 0), channels_last=bool(node.get("channels_last", 0)))
+    return pooling(node, node.dtype(4, 0), channels_last=bool(node.integer("channels_last", 0)))
 
 
 @gives("QLinearGlobalAveragePool")
 @gives("GlobalAveragePool", "GlobalMaxPool", domain=BLOCKED)
 def pooled_whole(node: Node) -> Sequence[Known]:
-    shape, last = node.shape(0), bool(node.get("channels_last", 0))
+    shape, last = node.shape(0), bool(node.integer("channels_last", 0))
     if shape is None:
         return [(node.dtype(0), None)]
     channels, extents = spatial(shape, last)
@@ -291,7 +298,7 @@ def convolved_back(node: Node) -> Sequence[Known]:
     shape, filters = node.shape(0), node.shape(1)
     if shape is None or filters is None:
         return [(node.dtype(0), None)]
-    return [(node.dtype(0), (shape[0], filters[1] * node.get("group", 1), *[None] * (len(shape) - 2)))]
+    return [(node.dtype(0), (shape[0], filters[1] * node.positive("group", 1), *[None] * (len(shape) - 2)))]
 
 
 @gives("ReorderInput", domain=BLOCKED)
@@ -300,7 +307,7 @@ def blocked(node: Node) -> Sequence[Known]:
     shape = node.shape(0, 4)
     if shape is None:
         return [(node.dtype(0), (None,) * 4)]
-    channels, extents = spatial(shape, bool(node.get("channels_last", 0)))
+    channels, extents = spatial(shape, bool(node.integer("channels_last", 0)))
     is_whole = isinstance(channels, int) and channels % BLOCK == 0
     return [(node.dtype(0), (shape[0], channels if is_whole else None, *extents))]
 
@@ -310,7 +317,8 @@ def unblocked(node: Node) -> Sequence[Known]:
     shape = node.shape(0, 4)
     if shape is None:
         return [(node.dtype(0), (None,) * 4)]
-    return [(node.dtype(0), image(shape[0], node.get("channels"), shape[2:], bool(node.get("channels_last", 0))))]
+    channels, last = node.positive("channels"), bool(node.integer("channels_last", 0))
+    return [(node.dtype(0), image(shape[0], channels, shape[2:], last))]
 
 
 @gives("Upsample", domain=BLOCKED)
@@ -335,7 +343,7 @@ def attention(node: Node) -> Sequence[Known]:
     total: Dim | None = length
     if node.has(past):
         before = node.shape(past, 5)
-        total = None if before is None else before[3] + (0 if node.get("past_present_share_buffer", 0) else length)
+        total = None if before is None else before[3] + (0 if node.integer("past_present_share_buffer", 0) else length)
     return [(dtype, (batch, length, hidden)),
             (dtype, (2, batch, heads, total, dims.floor_divide(hidden, heads)))]
 
@@ -378,7 +386,7 @@ def decoder_attention(node: Node) -> Sequence[Known]:
         hidden = dims.floor_divide(hidden, 3)
     cache: Shape = (batch, heads, None, None)
     if node.has(5) and (past := node.shape(5, 4)) is not None:
-        cache = past if node.get("past_present_share_buffer", 0) else (*past[:2], past[2] + 1, past[3])
+        cache = past if node.integer("past_present_share_buffer", 0) else (*past[:2], past[2] + 1, past[3])
     return [(dtype, (batch, length, hidden)), (dtype, cache), (dtype, cache), (F32, (batch, heads, 1, cache[2]))]
 
 
@@ -395,7 +403,7 @@ def group_query_attention(node: Node) -> Sequence[Known]:
     caches = []
     for place in (3, 4):
         past = node.shape(place, 4) if node.has(place) else None
-        total = past[2] if past is not None and node.get("sliding_window_cache", 0) else None
+        total = past[2] if past is not None and node.integer("sliding_window_cache", 0) else None
         caches.append((node.dtype(place) if node.has(place) else dtype,
                        (batch, pairs, total, size if past is None else past[3])))
     return [(dtype, (batch, length, hidden)), *caches, (dtype, (batch, heads, length, None))]
@@ -431,14 +439,14 @@ def gathered(node: Node) -> Sequence[Known]:
     bits = node.positive("bits", 4)
     if node.dtype(0).bits == 8 and bits < 8:
         table = (*table[:-1], table[-1] * (8 // bits))
-    axis = normalize_axis(node.get("gather_axis", 0), len(table))
+    axis = normalize_axis(node.integer("gather_axis", 0), len(table))
     return [(dtype, (*table[:axis], *indices, *table[axis + 1 :]))]
 
 
 @gives("QLinearConcat")
 def concatenated(node: Node) -> Sequence[Known]:
     parts = [node.type(index).with_dtype(F32) for index in range(2, len(node.operands), 3)]
-    (result,) = ops.concat.infer(parts, {"axis": node.get("axis")})
+    (result,) = ops.concat.infer(parts, {"axis": node.integer("axis")})
     return [(node.dtype(1), result.shape)]
 
 
@@ -446,13 +454,13 @@ def concatenated(node: Node) -> Sequence[Known]:
 def averaged(node: Node) -> Sequence[Known]:
     type_ = node.type(0)
     axes = node.get("axes", tuple(range(type_.rank)) if type_.is_ranked else ())
-    (result,) = ops.reduce_max.infer([type_], {"axes": axes, "keep_dims": bool(node.get("keepdims", 1))})
+    (result,) = ops.reduce_max.infer([type_], {"axes": axes, "keep_dims": bool(node.integer("keepdims", 1))})
     return [(node.dtype(4, 0), result.shape)]
 
 
 @gives("DynamicQuantizeLSTM")
 def lstm(node: Node) -> Sequence[Known]:
-    shape, dtype, hidden = node.shape(0, 3), node.dtype(0), node.get("hidden_size")
+    shape, dtype, hidden = node.shape(0, 3), node.dtype(0), node.positive("hidden_size")
     length, batch = (None, None) if shape is None else shape[:2]
     directions = 2 if node.get("direction", "forward") == "bidirectional" else 1
     last = dtype, (directions, batch, hidden)
@@ -480,9 +488,11 @@ def tokens(node: Node) -> Sequence[Known]:
 
 @gives("UnfoldTensor")
 def unfolded(node: Node) -> Sequence[Known]:
-    shape, size = node.shape(0), node.get("size")
+    shape, size = node.shape(0), node.positive("size")
     if shape is None:
         return [(node.dtype(0), None)]
-    axis = normalize_axis(node.get("dim", -1), len(shape))
+    axis = normalize_axis(node.integer("dim", -1), len(shape))
+    if dims.less(shape[axis], size) is True:
+        raise fail("onnx.invalid", f"UnfoldTensor: attribute `size` is {size}", expected=f"at most {shape[axis]}")
     count = dims.floor_divide(shape[axis] - size, node.positive("step", 1)) + 1
     return [(node.dtype(0), (*shape[:axis], count, *shape[axis + 1 :], size))]

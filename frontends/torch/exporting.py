@@ -68,7 +68,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
             # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
             with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
                 oblivious = export()
-            # With torch.cond it guards all dims of the operands with >= 2, of which fewer may be wrong.
+            # With torch.cond it may also guard dims whose small sizes are right: all of the operands, with >= 2.
             if (oblivious is not None and not least_right_sizes(oblivious)
                     and set(oblivious._guards_code) <= set(program._guards_code)):  # fmt: skip
                 program = oblivious

@@ -41,8 +41,8 @@ def log10(self):
 
 
 def logarithm(x: Value, base: float) -> Value:
-    """A whole number where x is just that power of the base: a quotient of logarithms may lie beside it. A subnormal
-    is the rounded power of a base other than 2, too, where it is far from the power itself."""
+    """A whole number where x is just that power of the base: a quotient of logarithms may lie beside it. Among
+    subnormals the rounded power of a base other than 2 may equal x, and x not be a power."""
     quotient = ops.div(ops.log(x), math.log(base))
     whole = ops.round_(quotient)
     is_power = ops.equal(ops.pow_(base, whole), x)

@@ -35,25 +35,25 @@ def run_along(access: Load | Store, axis: Variable) -> int:
     return gcd(most, *map(dims.multiple_of, rests))
 
 
-def elements_at_once(access: Load | Store, schedule: Schedule, warps: int) -> int:
-    """The elements that each thread of so many warps accesses at once: an aligned run along the last axis of a tile
+def elements_at_once(access: Load | Store, schedule: Schedule) -> int:
+    """The elements that each thread accesses at once: an aligned run along the last axis of a tile
     axis, of as many as the tile has for each."""
     axis = unit_stride(access.index)
     if axis is None or not any(tile.axes[-1:] == (axis,) for tile in schedule.shaped):
         return 1
     held = prod(tile.typical for tile in schedule.tiles if not access.axes.isdisjoint(tile.axes))
-    return max(1, min(run_along(access, axis), held // (WARP * warps)))
+    return max(1, min(run_along(access, axis), held // (WARP * schedule.warps)))
 
 
 def accesses_of_threads(kernel: Kernel, sizes: Mapping[Symbol, int]) -> int:
     """How often the threads of a launch access global memory, where symbols have these sizes: loads that a program
     repeats count each time, and lanes beyond a bound as others do."""
     at = sizes if isinstance(sizes, Sizes) else Sizes(sizes)
-    schedule, warps, number = kernel.schedule, kernel.schedule.warps, 0
+    schedule, number = kernel.schedule, 0
     for scope in chain.from_iterable(part.body if isinstance(part, Loop) else (part,) for part in schedule.nest):
         node = inner_node(scope)
         if isinstance(node, (Load, Store)):
             lanes = [size_at(tile.extent, at) for tile in schedule.tiles if not node.axes.isdisjoint(tile.axes)]
             lanes += [blocks_along(tile, at, {}) for tile in schedule.grid if node.axes.isdisjoint(tile.axes)]
-            number += max(0, -(-prod(lanes) // elements_at_once(node, schedule, warps)))
+            number += max(0, -(-prod(lanes) // elements_at_once(node, schedule)))
     return number

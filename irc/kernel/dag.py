@@ -168,7 +168,7 @@ class Select(Node):
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Reduce(Node):
     """A reduction ("sum", "prod", "max", "min") of the operand over `bound`, the columns of its kernel. `product` is
-    the same sum as a product of one row, if it is one (`irc.kernel.single_rows`)."""
+    the same sum as a product of one row, if it is one, as it is traced: `irc.kernel.single_rows` reads it first."""
 
     kind: Combine
     bound: tuple[Variable, ...]

@@ -146,9 +146,9 @@ class Schedule:
             products = sum(isinstance(scope, Accumulate) and isinstance(scope.reduce, Dot) for scope in loop.body)
             values = products * self.rows.block * self.columns.block
             nodes = [scope.node for scope in loop.body if isinstance(scope, Placed)]
-            shared = reads_windows(nodes, self.summed.axes) or any(map(draws_bits, self.nest))
-            shared |= most_loads_of_a_side(loop, self.summed.axes) > MOST_LOADS * products
-            each = ACCUMULATED_VALUES // (2 if shared else 1)
+            needs_registers = reads_windows(nodes, self.summed.axes) or any(map(draws_bits, self.nest))
+            needs_registers |= most_loads_of_a_side(loop, self.summed.axes) > MOST_LOADS * products
+            each = ACCUMULATED_VALUES // (2 if needs_registers else 1)
             return max(4, min(8, values // (each * WARP)))
         elements = math.prod(tile.typical for tile in self.tiles)
         bodies = (self.nest, *(scope.body for scope in self.nest if isinstance(scope, Loop)))

@@ -18,7 +18,7 @@ from irc.schedule_options import ScheduleOptions
 
 ROWS, KEYS = 64, 64  # of f16 and bf16: what 4 warps hold beside 64 columns
 ROWS_F32, KEYS_F32 = 32, 32  # of f32; also the keys where there are more columns
-FEW = 16 * 128  # columns of a block of rows, beside which there are registers for 64 keys
+HELD = 16 * 128  # elements of the results of a block of rows, beside which there are registers for 64 keys
 
 
 def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, options: ScheduleOptions) -> Schedule:
@@ -33,7 +33,7 @@ def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, opt
     depth = scores.bound if scores is not None else ()
     height = options.m or covering(rows, ROWS_F32 if is_wide else ROWS)
     held = max(covering(axes, MOST_COLUMNS) for axes in (columns, depth))
-    is_full = is_wide or (held > KEYS and held * height > FEW)
+    is_full = is_wide or (held > KEYS and held * height > HELD)
     keys = options.n or covering(product.bound, KEYS_F32 if is_full else KEYS)
     loop = Tile("n", product.bound, keys, looped=True)
     whole = Tile("k", depth, 0, whole=True) if depth else None

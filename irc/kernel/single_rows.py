@@ -32,6 +32,8 @@ def with_single_rows(roots: Sequence[Root]) -> tuple[tuple[Root, ...], tuple[Var
             vector, matrix = (new.get(operand, operand) for operand in node.product.operands)
             if SINGLE not in vector.axes:
                 vector = _over_rows(vector, node.product.bound, graph)
+            if SINGLE not in vector.axes:  # it loads nothing: the same for all queries, or computed from indices
+                return tuple(roots), ()
             new[node] = graph(replace(node.product, operands=(vector, matrix)))
         else:
             changes: dict[str, Any] = {"operands": tuple(new.get(operand, operand) for operand in node.operands)}
