@@ -170,11 +170,17 @@ def in_child(function: Callable[[], Any]) -> tuple[Any] | None:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        with os.fdopen(write, "wb") as pipe:
-            pickle.dump(function(), pipe)
-        os._exit(0)
+        try:
+            with os.fdopen(write, "wb") as pipe:
+                pickle.dump(function(), pipe)
+            os._exit(0)
+        finally:  # no error goes on into the parent's code
+            os._exit(1)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
-    return (pickle.loads(content),) if status == 0 else None
+    if os.WIFSIGNALED(status):
+        return None
+    assert status == 0, "the function failed in the child"
+    return (pickle.loads(content),)
