@@ -22,6 +22,7 @@ maps. Start at `Guard`, `Point` and `IndexMap`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -31,7 +32,7 @@ from irc.dims import Dim, Variable
 Coordinates = tuple[Dim, ...]
 
 # The first part of the `place` of a `Variable`: dims of a value, dims of a reduction, two axes fused into one,
-# variables of a proof, indices that a writer gives a name.
+# variables of a proof, indices that a writer gives a name, the row of a vector.
 WHOLE, REDUCED, JOINED, PROOF, WRITTEN, ROW = range(6)
 MOST_PARTS = 64  # of a coordinate: reshapes that split each other's axes, with transposes between, double it each time
 
@@ -182,6 +183,11 @@ def cut_axis(extent: int, position: int, period: int, piece: int, number: int) -
     within = Variable(axis_name(extent, position), piece, (WHOLE, position, 1))
     at = blocks.expr * period if blocks.extent != 1 else 0
     return at + piece * number + (within.expr if piece != 1 else 0)
+
+
+def inverse(permutation: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that takes a permutation back."""
+    return tuple(permutation.index(axis) for axis in range(len(permutation)))
 
 
 def axis_name(extent: Dim, position: int) -> str:

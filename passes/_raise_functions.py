@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from irc.dims import Dim, DimError
+from irc.index_map import inverse
 from irc.ir import Definition, Operation, Value
 from irc.op import const
 from irc.ops import (
@@ -209,7 +210,7 @@ def _candidates(form: Form, part: Slice) -> Iterator[Candidate]:
             moves = permutation is not None and any(sum(size != 1 for size in p.shape) > 1 for p in parameters)
             if not moves and all(value.rank <= rank for value in parameters):
                 operands = (Operand(value, None, _beside(value, rank, permutation)) for value in parameters)
-                back = None if permutation is None else tuple(permutation.index(axis) for axis in range(rank))
+                back = None if permutation is None else inverse(permutation)
                 yield Candidate(form, (Operand(part.x, permutation), *operands), back)
 
 

@@ -1,12 +1,16 @@
-"""Names for the tensors of constants that passes compute of others: no other constant of the module has them."""
+"""Constants that passes compute of others, under names that no other constant of the module has."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
+import numpy as np
+
+from irc.ir import Value
 from irc.module import Module
 from irc.op import const
-from irc.weights import Tensor
+from irc.weights import Array, Tensor
 
 
 class StoredNames:
@@ -22,3 +26,11 @@ class StoredNames:
         name = next(each for each in numbered if each not in self._taken)
         self._taken.add(name)
         return name
+
+    def rearranged(self, tensor: Tensor, shape: tuple[int, ...], change: Callable[[Array], Array],
+                   suffix: str) -> Value:  # fmt: skip
+        """A constant of a tensor's elements under a derived name, rearranged when they are read."""
+        def elements() -> Array:
+            return np.ascontiguousarray(change(tensor.array()))
+
+        return const(value=Tensor(tensor.dtype, shape, elements, self.derived(tensor, suffix)))

@@ -14,13 +14,12 @@ from irc.cloning import Cloner
 from irc.device import Device
 from irc.dims import Sizes
 from irc.disjoint_sets import DisjointSets
-from irc.index_map import same
+from irc.index_map import inverse, same
 from irc.ir import Block, Function, Operation, Region, Value
 from irc.kernel import Kernel, LegalityFailure, kernel_of, members_of
 from irc.kernel.access_width import accesses_of_threads
 from irc.kernel.dag import Load, products_of, walk
 from irc.kernel.splitting import chosen_sizes
-from irc.kernel.traffic import blocks_along
 from irc.module import Module
 from irc.op import Builder, const, yield_
 from irc.ops import transpose
@@ -31,7 +30,7 @@ from irc.plan_file import structural_hash
 from irc.rewrite import erase_dead
 from irc.sizes import representative_sizes
 from irc.types import TensorType
-from irc.weights import Array, Tensor
+from irc.weights import Tensor
 
 LEAST_RANK = 3  # of what has channels and positions
 MOST_ROUNDS = 4  # over the values of a chain, each of which may change what its neighbors prefer
@@ -93,10 +92,6 @@ def has_convolution(operation: Operation) -> bool:
 def moved_last(axis: int, rank: int) -> Permutation:
     """The order of dims in which one is the last, and the others stay as they are."""
     return (*(each for each in range(rank) if each != axis), axis)
-
-
-def inverse(permutation: Permutation) -> Permutation:
-    return tuple(permutation.index(axis) for axis in range(len(permutation)))
 
 
 def is_movable(value: Value) -> bool:
@@ -247,12 +242,8 @@ class KernelGraph:
         return self.known[key]
 
     def _derived(self, kernel: Kernel, is_read: bool) -> Figures:
-        if kernel.kind == "reduction":
-            programs = math.prod(blocks_along(tile, self.sizes, {}) for tile in kernel.schedule.grid)
-            few = programs < self.device.multiprocessors
-            is_worse = few and bool(chosen_sizes(kernel, self.sizes, self.device))
-        else:
-            is_worse = is_read and multiplies_windows(kernel)
+        is_divided = kernel.kind == "reduction" and bool(chosen_sizes(kernel, self.sizes, self.device))
+        is_worse = is_divided or (is_read and multiplies_windows(kernel))
         return Figures(accesses_of_threads(kernel, self.sizes), kernel.kind, is_worse)
 
 
@@ -367,8 +358,5 @@ def stored_constant(constant: Operation, permutation: Permutation, names: Stored
     tensor: Tensor = constant.attributes["value"]
     shape = tuple(tensor.shape[axis] for axis in permutation)
 
-    def elements() -> Array:
-        return np.ascontiguousarray(np.transpose(tensor.array(), permutation))
-
     with Builder.before_operation(constant, constant.location.by("channels_last")):
-        return const(value=Tensor(tensor.dtype, shape, elements, names.derived(tensor, "channels_last")))
+        return names.rearranged(tensor, shape, lambda array: np.transpose(array, permutation), "channels_last")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +95,7 @@ def _turn(product: Operation, names: StoredNames) -> bool:
         return False
     tensor = constant.attributes["value"]
     with Builder.before_operation(product, product.location.by("layout")):
-        turned = _stored(tensor, tensor.shape[::-1], np.transpose, names.derived(tensor, "transposed"))
+        turned = names.rearranged(tensor, tensor.shape[::-1], np.transpose, "transposed")
         product.replace([matmul_integer(x, transpose(turned, permutation=(1, 0)), *points)])
     erase_dead([constant])
     return True
@@ -118,7 +117,7 @@ def _align(product: Operation, names: StoredNames) -> bool:
     biases = product.inputs[2:]
     with Builder.before_operation(product, product.location.by("layout")):
         if high % step == 0:
-            turned = _stored(tensor, (wide, high), np.transpose, names.derived(tensor, "transposed"))
+            turned = names.rearranged(tensor, (wide, high), np.transpose, "transposed")
             turned = turned if is_turned else transpose(turned, permutation=(1, 0))
             results = product.definition(product.inputs[0], turned, *biases, **product.attributes)
         else:
@@ -140,11 +139,6 @@ def _align_in_kernel(kernel: Operation, names: StoredNames) -> bool:
     return rewritten(kernel, rewrite)
 
 
-def _stored(tensor: Tensor, shape: tuple[int, ...], change: Callable[[Array], Array], name: str) -> Value:
-    """A constant of a tensor's elements, rearranged when they are read."""
-    return const(value=Tensor(tensor.dtype, shape, lambda: np.ascontiguousarray(change(tensor.array())), name))
-
-
 def _with_columns(product: Operation, tensor: Tensor, is_turned: bool, step: int, names: StoredNames) -> list[Value]:
     """The results of a product of whose matrix each row is stored with zeros after it, up to a multiple of `step`.
     Rows of zeros would be read of the other operand, too, so that a transposed matrix is turned before."""
@@ -154,7 +148,7 @@ def _with_columns(product: Operation, tensor: Tensor, is_turned: bool, step: int
     def change(array: Array) -> Array:
         return np.pad(array.T if is_turned else array, ((0, 0), (0, number)))
 
-    weight = _stored(tensor, (high, wide + number), change, names.derived(tensor, "padded"))
+    weight = names.rearranged(tensor, (high, wide + number), change, "padded")
     biases = [_with_zeros(bias, number, names) for bias in product.inputs[2:]]
     sizes = product.attributes.get("sizes", (wide,))
     return list(split_linear(product.inputs[0], weight, *biases, sizes=(*sizes, number)))[:-1]
@@ -167,4 +161,4 @@ def _with_zeros(bias: Value, number: int, names: StoredNames) -> Value:
         return pad(bias, low=(0,), high=(number,))
     tensor = constant.attributes["value"]
     length = tensor.shape[0] + number
-    return _stored(tensor, (length,), lambda array: np.pad(array, (0, number)), names.derived(tensor, "padded"))
+    return names.rearranged(tensor, (length,), lambda array: np.pad(array, (0, number)), "padded")

@@ -281,11 +281,7 @@ def refused_by_torch(step: str) -> Iterator[None]:
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program decomposed into operations that the importer reads, where PyTorch has decompositions."""
-    table = torch.export.default_decompositions()
-    table.update(lists.decompositions())
-    kept = [target for target in table if TABLE.find(target) is not None]
-    for target in kept:
-        del table[target]
+    table, kept = decompositions()
     with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept):
         before = dict(program.constants)
         with _keeping_constants(program.constants):
@@ -295,6 +291,16 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
         program.constants.update(before)
         _without_offsets(functional.graph)
         return functional
+
+
+def decompositions() -> tuple[dict[Any, Callable[..., Any]], list[Any]]:
+    """PyTorch's decompositions into the core ATen set without those of operations that irc reads, and these."""
+    table = torch.export.default_decompositions()
+    table.update(lists.decompositions())
+    kept = [target for target in table if TABLE.find(target) is not None]
+    for target in kept:
+        del table[target]
+    return table, kept
 
 
 def _without_offsets(graph: torch.fx.Graph) -> None:

@@ -22,6 +22,7 @@ from irc.frontends.torch.reading import (
 )
 from irc.frontends.torch.table import reads
 from irc.frontends.torch.view import counted_from_start, cut, diagonal_places, reshaped, sides, within
+from irc.index_map import inverse
 from irc.ir import Value
 from irc.op import Builder, const, literal
 from irc.types import TensorType
@@ -111,7 +112,7 @@ def index_put(self, indices, values, accumulate=False):
     written = ops.scatter(
         ops.transpose(self, permutation=order), where, front, reduction="add" if accumulate else "none"
     )
-    return ops.transpose(written, permutation=tuple(order.index(axis) for axis in range(self.rank)))
+    return ops.transpose(written, permutation=inverse(order))
 
 
 @reads("scatter.src", "scatter.value", "scatter.reduce", "scatter.value_reduce")

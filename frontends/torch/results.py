@@ -21,6 +21,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from irc.frontends.torch.signatures import updated_input
+from irc.index_map import inverse
 
 ATEN = torch.ops.aten
 # What the arguments of a view may be computed by, besides views.
@@ -230,5 +231,4 @@ def laid_out(value: Any, order: tuple[int, ...] | None) -> Any:
     """A tensor with its dims in this order in memory; other values as they are."""
     if not isinstance(value, torch.Tensor) or order is None:
         return value.contiguous() if isinstance(value, torch.Tensor) else value
-    inverse = [order.index(axis) for axis in range(len(order))]
-    return value.permute(order).contiguous().permute(inverse)
+    return value.permute(order).contiguous().permute(inverse(order))

@@ -24,9 +24,8 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.compile_cache import compiled_code
 from irc.driver.compile_report import GraphReport, add_graph
 from irc.driver.models import Backend, Settings, read_pipeline
-from irc.frontends.torch import lists
 from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
-from irc.frontends.torch.importer import TABLE
+from irc.frontends.torch.exporting import decompositions
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
 from irc.passes.random_numbers import DRAWN
@@ -86,7 +85,7 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
     compiler = Compiler(Options.of(options, inputs))
     compiled = aot_autograd(
         fw_compiler=partial(compiler, "forward"), bw_compiler=partial(compiler, "backward"),
-        inference_compiler=partial(compiler, "inference"), decompositions=decompositions,
+        inference_compiler=partial(compiler, "inference"), decompositions=lambda: decompositions()[0],
         partition_fn=min_cut_rematerialization_partition)  # fmt: skip
     # oneDNN's LSTM layer keeps nothing for gradients where AOTAutograd runs it: PyTorch's own cells do.
     # `torch.backends.mkldnn.flags` would set TF32 too, of which PyTorch warns.
@@ -97,13 +96,6 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
     finally:
         torch._C._set_mkldnn_enabled(enabled)
     return result
-
-
-def decompositions() -> dict[Any, Any]:
-    """PyTorch's decompositions into the core ATen set, without those of operations that irc reads."""
-    table = torch.export.default_decompositions()
-    table.update(lists.decompositions())
-    return {target: table[target] for target in table if TABLE.find(target) is None}
 
 
 class Compiler:

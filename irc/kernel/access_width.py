@@ -36,8 +36,8 @@ def run_along(access: Load | Store, axis: Variable) -> int:
 
 
 def elements_at_once(access: Load | Store, schedule: Schedule) -> int:
-    """The elements that each thread accesses at once: an aligned run along the last axis of a tile
-    axis, of as many as the tile has for each."""
+    """The elements that each thread accesses at once: an aligned run along the last axis of a tile axis, of as many as
+    the tile has for each."""
     axis = unit_stride(access.index)
     if axis is None or not any(tile.axes[-1:] == (axis,) for tile in schedule.shaped):
         return 1

@@ -83,7 +83,7 @@ def with_guards_of_stores(roots: Sequence[Root], product: Dot) -> tuple[Root, ..
     new: dict[Node, Node] = {}
     for node in walk(roots):
         operands = tuple(new[operand] for operand in node.operands)
-        new[node] = node if operands == node.operands else graph(node.over(operands=operands))
+        new[node] = graph.changed(node, operands=operands)
         if isinstance(node, Load) and node not in kept:
             sides = [side for side in (product.rows, product.columns) if not side.isdisjoint(node.axes)]
             guards = [guard for guard in shared[node] if any(variables(guard.index) <= side for side in sides)]

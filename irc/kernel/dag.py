@@ -250,6 +250,11 @@ class Graph:
             _ = node.axes, node.as_index, node.loops
         return known
 
+    def changed(self, node: Node, **changes: Any) -> Node:
+        """The node with other operands, indices or axes; itself where these are its own."""
+        is_changed = any(getattr(node, name) != value for name, value in changes.items())
+        return self(node.over(**changes)) if is_changed else node
+
 
 _FIELDS: dict[type[Node], tuple[str, ...]] = {}
 
@@ -323,15 +328,15 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -
 
 def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Root, ...]:  # fmt: skip
-    """The same kernel over other axes: every index replaced by what it is over them, and `bound` in reductions and
-    products."""
+    """The same kernel over other axes: every index in `indices` replaced by what it is over them, and `bound` in
+    reductions and products."""
     graph = Graph()
     replaced: dict[Node, Any] = {}
 
     def moved(index: Dim) -> Dim:
         reads = [atom for atom in dims.free_atoms(index) if isinstance(atom, Indirect)]
         atoms = {atom: Indirect(replaced[cast(Node, atom.node)], atom.low, atom.high).expr for atom in reads}
-        return dims.substitute(indices[index], atoms)
+        return dims.substitute(indices.get(index, index), atoms)
 
     for node in walk(roots):
         changes: dict[str, Any] = {"operands": tuple([replaced[operand] for operand in node.operands])}

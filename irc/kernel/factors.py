@@ -45,7 +45,7 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
     new: dict[Node, Node] = {}
     for node in walk(roots, through=lambda node: bool(node.loops)):
         operands = tuple([new.get(operand, operand) for operand in node.operands])
-        kept = node if operands == node.operands else graph(node.over(operands=operands))
+        kept = graph.changed(node, operands=operands)
         if isinstance(kept, Dot):
             kept = _with_factors_outside(kept, graph, needed)
         new[node] = _of_row(kept, graph) if needed else kept

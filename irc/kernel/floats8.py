@@ -11,6 +11,7 @@ rounded to 16 bits; where a result is not, bytes are multiplied as bf16. Start a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from irc.dtypes import BF16, F32, FLOATS8, DType
 from irc.kernel.carry import is_number
@@ -44,13 +45,12 @@ def with_products_of_8_bits(roots: Sequence[Root]) -> tuple[Root, ...]:
         multiplied = kept
     graph, new = Graph(), dict[Node, Node]()
     for node in nodes:
-        changes: dict[str, object] = {"operands": tuple(new.get(operand, operand) for operand in node.operands)}
+        changes: dict[str, Any] = {"operands": tuple(new.get(operand, operand) for operand in node.operands)}
         if node in products:
             assert isinstance(node, Dot)
             wide = BF16 if node.fed is F32 else node.fed
             changes["fed"] = stored_in_8_bits(node.operands[0]) if node in multiplied else wide
-        is_changed = any(getattr(node, name) != value for name, value in changes.items())
-        new[node] = graph(node.over(**changes)) if is_changed else node
+        new[node] = graph.changed(node, **changes)
     return tuple(new[root] for root in roots)  # type: ignore[misc]
 
 

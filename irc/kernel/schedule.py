@@ -92,8 +92,7 @@ def contiguous_last(roots: tuple[Root, ...], bound: Axes) -> tuple[tuple[Root, .
     order = tuple(sorted(bound, key=lambda axis: axis is last))
     if order == bound:
         return roots, bound
-    indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
-    return substituted(roots, indices, {bound: order}), order
+    return substituted(roots, {}, {bound: order}), order
 
 
 # -- tiles -----------------------------------------------------------------------------------------------------

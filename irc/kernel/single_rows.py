@@ -7,7 +7,7 @@ queries: the vector gets an axis of one element, which a block of rows covers. S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ def with_single_rows(roots: Sequence[Root]) -> tuple[tuple[Root, ...], tuple[Var
             changes: dict[str, Any] = {"operands": tuple(new.get(operand, operand) for operand in node.operands)}
             if isinstance(node, Store) and any(SINGLE in operand.axes for operand in changes["operands"]):
                 changes["index"] = node.index + SINGLE.expr * (node.buffer.shape[-1] if node.buffer.rank else 1)
-            new[node] = _changed(node, changes, graph)
+            new[node] = graph.changed(node, **changes)
     return tuple(new[root] for root in roots), (SINGLE,)  # type: ignore[misc]
 
 
@@ -50,11 +50,6 @@ def _multiplies_weights(node: Reduce) -> bool:
     return any(isinstance(each, Reduce) and each.kind == "max" and each.bound == node.bound for each in loops)
 
 
-def _changed(node: Node, changes: Mapping[str, Any], graph: Graph) -> Node:
-    is_changed = any(getattr(node, name) != value for name, value in changes.items())
-    return graph(node.over(**changes)) if is_changed else node
-
-
 def _over_rows(vector: Node, bound: tuple[Variable, ...], graph: Graph) -> Node:
     """The vector as a matrix of one row: loads of its elements vary over the row, in steps of its length."""
     length = dims.product(axis.extent for axis in bound)
@@ -63,5 +58,5 @@ def _over_rows(vector: Node, bound: tuple[Variable, ...], graph: Graph) -> Node:
         changes: dict[str, Any] = {"operands": tuple(new[operand] for operand in node.operands)}
         if isinstance(node, Load) and not node.axes.isdisjoint(bound):
             changes["index"] = node.index + SINGLE.expr * length
-        new[node] = _changed(node, changes, graph)
+        new[node] = graph.changed(node, **changes)
     return new[vector]
