@@ -230,6 +230,31 @@ def test_the_sign_of_a_product_that_is_0_is_not_compared() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["torch.relu({x})", "{x}.clamp(min=0)", "torch.maximum({x}, {x} * -1)", "{x}.relu_()"])
+def test_the_sign_of_a_zero_that_is_limited_by_zero_is_not_compared(text: str) -> None:
+    """Eager PyTorch keeps it on a CPU, and GPUs have 0 as the larger; that of a number below 0 is known."""
+    x = torch.tensor([-0.0, -2.0, 2.0])
+    source = Source(1)
+    argument = source.input(Argument([3], [x.numpy()]), False)
+    result = source.one(f"{argument}.clone()")
+    if text.endswith("_()"):
+        source.change(text.format(x=result), result)
+    else:
+        result = source.one(text.format(x=result))
+    name = source.one(f"{result}.view(torch.int32)").name
+    runs = source.samples(0, source.live([name]), [name], SAMPLES)
+    judged = Truth.of(source.spaces[0][name].numpy(), [run[0] for run in runs])
+    assert judged.undecided.tolist() == [True, False, False]
+
+
+def test_the_larger_of_zeros_is_either_in_onnx() -> None:
+    graph = Graph(17, 1)
+    x = graph.input(Argument([3], [np.float32([-0.0, -2.0, 2.0])]))
+    inverse = graph.one("Reciprocal", graph.one("Relu", x))
+    judged = Truth.of(inverse.arrays[0], [run[0] for run in graph.samples(0, [inverse], SAMPLES)])
+    assert judged.undecided.tolist() == [True, False, False]
+
+
 def test_no_empty_axis_is_summed_by_einsum() -> None:
     """ONNX Runtime divides by its extent."""
     shapes = {(3, 0): set(), (0, 3): set()}

@@ -77,9 +77,9 @@ def overflowed(product: Array, largest: Array) -> Array:
 
 
 def other_zeros(array: Array) -> Array:
-    """Floats with zeros of the other sign: a product that is -0 stays so alone, and gives 0 where it is added to 0."""
-    changed: Array = np.where(array == 0, -array, array)
-    return changed
+    """An array with zeros of the other sign, if of floats: a product that is -0 stays so alone, and gives 0 where it is
+    added to 0; of the two either is the larger."""
+    return np.where(array == 0, -array, array) if is_float(array) else array
 
 
 @dataclass(frozen=True)

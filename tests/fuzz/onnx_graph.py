@@ -40,6 +40,8 @@ ACCUMULATED = frozenset(
     "QuantizeLinear DynamicQuantizeLinear If Loop Scan".split()
 )
 PRODUCTS = frozenset("MatMul Gemm Conv ConvTranspose Einsum".split())
+# Of 0 and -0 either is the larger.
+CHOOSING = frozenset("Relu Clip Max Min ReduceMax ReduceMin MaxPool GlobalMaxPool HardSigmoid HardSwish".split())
 SCALE = 20  # a power of 2: more than sums of a few products of small weights add to the largest number
 # Of bounded functions implementations promise an absolute error.
 ABSOLUTE = frozenset(
@@ -305,8 +307,10 @@ def widened(array: Array) -> Array:
 
 def _sample(node: Node, arrays: list[Array], generator: np.random.Generator, number: int) -> list[Array]:
     """A node's outputs for one run with other roundings: the first with `overflowing` sums, the second `in_f64`, and
-    with `other_zeros` of products."""
+    with `other_zeros` of products and of what maxima and minima are chosen from."""
     kind = node.proto.op_type
+    if number == 1 and kind in CHOOSING:
+        arrays = list(map(other_zeros, arrays))
     if kind in ACCUMULATED:
         arrays = [perturbed(array, generator, whole_too=True) if is_float(array) else array for array in arrays]
         if number == 0:

@@ -30,6 +30,8 @@ LOG_SUMS = re.compile(r"log_softmax|logsumexp|logaddexp|cross_entropy")
 # Functions of which 0 is a limit: there 1 + tanh(x), say, is 0 or a unit of 1, as they are rounded.
 TO_0 = re.compile(r"gelu|silu|mish|softplus|logsigmoid|\.sigmoid|\.erfc")
 PRODUCTS = re.compile(r" @ |F\.linear|F\.conv\d|torch\.einsum")
+# Of 0 and -0 either is the larger.
+CHOOSING = re.compile(r"relu|clamp|hardtanh|hardswish|hardsigmoid|max|min")
 PRELUDE = """import torch
 import torch.nn.functional as F
 
@@ -267,8 +269,11 @@ def run(text: str, space: dict[str, Any]) -> None:
 
 def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, number: int) -> None:
     """Run a line with other roundings: the first time with `overflowing` sums, the second time in f64, and with
-    `other_zeros` of products."""
+    `other_zeros` of products and of what maxima and minima are chosen from."""
     operands = {name: space[name] for name in line.operands}
+    if number == 1 and CHOOSING.search(line.text):
+        _set(space, line, {name: to_torch(other_zeros(from_torch(space[name])))
+                           for name in (line.results if line.in_place else line.operands)})  # fmt: skip
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
         space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=number == 0)
@@ -283,7 +288,7 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
         _run_in_f64(line, space)
     if number == 1 and PRODUCTS.search(line.text):
         space.update({name: to_torch(other_zeros(from_torch(space[name]))) for name in line.results})
-    if line.kind == "accumulated":
+    if not line.in_place:
         space.update(operands)
     if line.kind == "exact":
         return
@@ -292,11 +297,17 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
         absolute = line.kind == "absolute" or LOG_SUMS.search(line.text) is not None
         x = operands[line.operands[0]] if line.operands and TO_0.search(line.text) is not None else None
         limits = False if x is None else from_torch(x.isfinite() & (x != 0))
-        moved = _perturbed(space[name], generator, absolute=absolute, limits=limits, whole_too=whole_too)
+        _set(space, line, {name: _perturbed(space[name], generator, absolute=absolute, limits=limits,
+                                            whole_too=whole_too)})  # fmt: skip
+
+
+def _set(space: dict[str, Any], line: Line, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Replace operands or results of a line, those of one in place by what their memory holds."""
+    for name, tensor in tensors.items():
         if line.in_place:
-            space[name].copy_(moved)
+            space[name].copy_(tensor)
         else:
-            space[name] = moved
+            space[name] = tensor
 
 
 def _overflow(line: Line, space: dict[str, Any]) -> None:
