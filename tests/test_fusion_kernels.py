@@ -28,6 +28,7 @@ from irc.pass_manager import PassContext, PassManager
 from irc.verifier import verify
 from irc.weights import Tensor
 from tests.fusing import ROOT, body_of, check_group, check_kernels, fused, kernels, same_results
+from tests.fuzz.triton_path import Artefact, merged
 from tests.models import model_path
 from tests.programs import arrays, programs
 from tests.strategies import modules
@@ -353,3 +354,27 @@ def test_windows_over_windows_are_not_one_kernel() -> None:
     kernels = [operation for operation in module.main.block if operation.name == "kernel"]
     assert len(kernels) >= 3 and {operation.name for operation in module.main.block} == {"kernel", "return"}
     assert all(len(kernel_of(operation).loads) <= 30 for operation in kernels)
+
+
+@pytest.mark.parametrize("extent", ["0", "min(B, 1)"])
+@pytest.mark.parametrize("name", "reduce_sum reduce_prod reduce_max reduce_mean".split())
+def test_reductions_of_an_empty_part_of_a_dim_of_one_element(name: str, extent: str) -> None:
+    """What is reduced is read where the maximum is: at 0, which its part of no elements does not have."""
+    module = parse(f"""irc text 1
+module @m {{
+  func @main<B>(%x: f32[5], %z: f32[B]) -> (y: f32[5], d: f32[5], r: f32[1 - {extent}], n: f32[B]) {{
+    %m = reduce_max %x {{axes = [0], keep_dims = true}} : f32[1]
+    %part, %r = split %m {{axis = 0, sizes = [{extent}, 1 - {extent}]}} : f32[{extent}], f32[1 - {extent}]
+    %total = {name} %part {{axes = [0], keep_dims = true}} : f32[1]
+    %y = sub %x, %total : f32[5]
+    %d = sub %x, %m : f32[5]
+    %n = neg %z : f32[B]
+    return %y, %d, %r, %n
+  }}
+}}
+""")
+    compiled = merged(module)
+    for size in (0, 1, 3):
+        feed = {"x": np.arange(5, dtype=np.float32), "z": np.ones(size, np.float32)}
+        for key, output in Artefact(compiled).on_arrays(feed).items():
+            np.testing.assert_array_equal(output, interpreter.run(module, feed)[key])

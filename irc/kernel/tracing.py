@@ -277,7 +277,8 @@ class Tracer:
         """The argument of a reduction whose result is read at these coordinates.
 
         Along the axes that the reduction keeps, the argument is read where its result is read. Along those that it
-        reduces, it is read at its own point, if that runs over them independently of what is kept.
+        reduces, it is read at its own point, if that runs over them independently of what is kept. A guard of that
+        point without axes may limit either, as `0 <= 0 < 0` does of an empty part of a dim of one element.
         """
         argument, reduced = step.inputs[0], sorted(reduced_dims(step))
         kept = self._kept_coordinates(step, coordinates)
@@ -289,9 +290,11 @@ class Tracer:
             inner = variables(*(at[axis] for axis in reduced))
             inner_guards = tuple(guard for guard in point.guards if not variables(guard.index).isdisjoint(inner))
             others = variables(*kept.values(), *(point.coordinates[axis] for axis in kept))
+            has_axes = all(variables(guard.index) for guard in point.guards)
             covers = not self.propagation.is_piece or _covers([at[axis] for axis in reduced],
                                                               [argument.shape[axis] for axis in reduced])  # fmt: skip
-            if covers and inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner:
+            separate = inner.isdisjoint(others) and variables(*(guard.index for guard in inner_guards)) <= inner
+            if has_axes and covers and separate:
                 ordered = dict.fromkeys(atom for axis in reduced for atom in dims.free_atoms(at[axis]))
                 return self._reduced_over(at, [axis for axis in ordered if axis in inner], guards, inner_guards)
         # No point fits these coordinates: axes of its own.
