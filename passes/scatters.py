@@ -1,32 +1,58 @@
-"""Scatters: a scatter to one place as a selection, so that it fuses."""
+"""Scatters: a scatter to one place, or to places that follow one another, as a selection, so that it fuses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+
+import numpy as np
 
 from irc import dims
+from irc.dims import Dim
 from irc.dtypes import I64
 from irc.ir import Operation, Value
 from irc.module import Module
 from irc.op import Builder
-from irc.ops import bitwise_and, equal, gather, iota, reshape, select, slice_, transpose
+from irc.ops import (
+    add,
+    bitwise_and,
+    cast,
+    equal,
+    gather,
+    iota,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    mod,
+    pad,
+    reshape,
+    select,
+    slice_,
+    sub,
+    transpose,
+)
+from irc.ops.named.common import number
 from irc.pass_manager import Pass, PassContext
 
 
 @dataclass
 class Scatters(Pass):
     """Write each `scatter` with one index vector, such as the step of a decoder that writes to its cache, as a
-    selection of the update at the indices that are equal to it.
+    selection of the update at the indices that are equal to it, and one to consecutive places, such as a prompt's, as a
+    selection of the updates between the first and the last of them.
 
     A kernel then computes it with what it writes, and where the result takes the place of the operand, it writes the
-    update and nothing else. Several index vectors may name one place, of which the last counts: such scatters stay.
+    updates and nothing else. Several index vectors may name one place, of which the last counts: such scatters stay.
 
     Before: %y = scatter %x, %place, %update
     After:  %y = select (equal (iota), %place), %update, %x
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        operations = [each for each in module.walk() if each.name == "scatter" and _is_to_one_place(each)]
+        operations = [each for each in module.walk() if each.name == "scatter"
+                      and (_is_to_one_place(each) or _is_to_a_window(each))]  # fmt: skip
         for operation in operations:
             with Builder.before_operation(operation, operation.location.by("scatters")):
                 result = _selected(operation)
@@ -36,29 +62,126 @@ class Scatters(Pass):
 
 
 def _is_to_one_place(operation: Operation) -> bool:
-    if operation.attributes["reduction"] != "none" or not all(each.type.is_ranked for each in operation.inputs):
+    if not _replaces(operation):
         return False
     *places, depth = operation.inputs[1].shape
     return dims.product(places) == 1 and isinstance(depth, int) and depth > 0
 
 
+def _replaces(operation: Operation) -> bool:
+    return operation.attributes["reduction"] == "none" and all(each.type.is_ranked for each in operation.inputs)
+
+
+def _is_to_a_window(operation: Operation) -> bool:
+    """Whether the places are consecutive, along the first axis, and none is named twice: they are no more than it has
+    elements, or are not counted from its end."""
+    if not _replaces(operation) or operation.inputs[1].rank != 2 or operation.inputs[1].shape[1] != 1:
+        return False
+    x, indices, _ = operation.inputs
+    extent = x.shape[0]
+    are_few = dims.less_equal(indices.shape[0], extent) is True
+    return (are_few or _are_from_the_start(indices, extent)) and _are_consecutive(indices, extent)
+
+
+def _are_consecutive(x: Value, extent: Dim) -> bool:
+    """Whether the elements of an integer vector, or of a column, are known to follow one another, but for those that
+    are no indices of an axis, which are an error."""
+    operation = x.operation
+    if operation is None or not x.type.is_ranked or not (x.rank == 1 or (x.rank == 2 and x.shape[1] == 1)):
+        return False
+    operands = operation.inputs
+    match operation.name:
+        case "iota":
+            return x.rank == 1
+        case "const":
+            return bool((np.diff(operation.attributes["value"].array().astype(np.int64), axis=0) == 1).all())
+        case "dim":
+            return all(dims.same(after, each + 1) for each, after in pairwise(operation.attributes["value"]))
+        case "add" if x.dtype is I64 and operands[0].type.elements == 1:
+            return _are_consecutive(operands[1], extent)
+        case "add" | "sub" if x.dtype is I64 and operands[1].type.elements == 1:
+            return _are_consecutive(operands[0], extent)
+        case "reshape":
+            return _are_consecutive(operands[0], extent)
+        case "gather":
+            return _are_from_the_start(x, extent) and _are_consecutive(operands[1], extent)
+    return False
+
+
+def _are_from_the_start(x: Value, extent: Dim) -> bool:
+    """Whether x, but for its shape, are indices that were found to be neither negative nor beyond an axis."""
+    operation = x.operation
+    while operation is not None and operation.name == "reshape":
+        operation = operation.inputs[0].operation
+    if operation is None or operation.name != "gather" or operation.attributes["bounds"] != "positive":
+        return False
+    table = operation.inputs[0].operation
+    return table is not None and table.name == "iota" and dims.product(table.attributes["shape"]) == extent
+
+
 def _selected(operation: Operation) -> Value:
     """The selection; of a transposed operand before it is transposed, so that the result has its layout."""
     x, indices, updates = operation.inputs
-    depth, order = indices.shape[-1], tuple(range(x.rank))
-    assert isinstance(depth, int)
-    update = reshape(updates, shape=(*(1,) * depth, *x.shape[depth:]))
+    order = tuple(range(x.rank))
     if x.operation is not None and x.operation.name == "transpose":
         order, x = x.operation.attributes["permutation"], x.operation.inputs[0]
+    if _is_to_one_place(operation):
+        depth = _depth(indices)
+        update = reshape(updates, shape=(*(1,) * depth, *(x.shape[axis] for axis in order[depth:])))
         update = transpose(update, permutation=tuple(map(order.index, range(x.rank))))
-    places, here = reshape(indices, shape=(depth,)), None
-    for position in range(depth):
-        axis = order[position]
-        extent = x.shape[axis]
-        place = slice_(places, starts=(position,), stops=(position + 1,), steps=(1,))
-        place = gather(iota(shape=(extent,), axis=0, dtype=I64), place, axis=0)  # checked, and counted from the end
-        along = equal(iota(shape=(extent,), axis=0, dtype=I64), place)
-        along = reshape(along, shape=(*(1,) * axis, extent, *(1,) * (x.rank - axis - 1)))
-        here = along if here is None else bitwise_and(here, along)
+        here = _at_place(x, indices, order)
+    else:
+        update = transpose(updates, permutation=tuple(map(order.index, range(x.rank))))
+        here, update = _in_window(x, indices, update, order[0])
     result: Value = select(here, update, x)
     return result if order == tuple(range(x.rank)) else transpose(result, permutation=order)
+
+
+def _at_place(x: Value, indices: Value, order: tuple[int, ...]) -> Value:
+    """Where x is written to by one index vector, whose elements are along axes of x in an order."""
+    depth, parts = _depth(indices), list[Value]()
+    places = reshape(indices, shape=(depth,))
+    for position in range(depth):
+        axis = order[position]
+        place = slice_(places, starts=(position,), stops=(position + 1,), steps=(1,))
+        place = gather(_along(x, axis), place, axis=0)  # checked, and counted from the end
+        parts.append(_beside(equal(_along(x, axis), place), x.rank, axis))
+    return reduce(bitwise_and, parts)
+
+
+def _depth(indices: Value) -> int:
+    """The length of index vectors."""
+    depth = indices.shape[-1]
+    assert isinstance(depth, int)
+    return depth
+
+
+def _in_window(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Value, Value]:
+    """Where x is written to by updates at consecutive places of an axis, and for all places what is written there."""
+    extent, count, places = x.shape[axis], indices.shape[0], cast(reshape(indices, shape=indices.shape[:1]), to=I64)
+    if dims.less_equal(1, count) is not True:  # of no places the first is 0, which is one
+        places = pad(places, low=(0,), high=(1,))
+    first, along = slice_(places, starts=(0,), stops=(1,), steps=(1,)), _along(x, axis)
+    if _are_from_the_start(indices, extent):
+        first = gather(iota(shape=(dims.maximum(extent - count + 1, 0),), axis=0, dtype=I64), first, axis=0,
+                       bounds="positive")  # so that the last is checked, too  # fmt: skip
+        place = sub(along, first)
+        here = bitwise_and(less_equal(first, along), less(along, add(first, number(count, I64))))
+    else:
+        every = sub(iota(shape=(2 * extent - count + 1,), axis=0, dtype=I64), number(extent, I64))
+        first = gather(every, add(first, number(extent, I64)), axis=0, bounds="positive")
+        place = mod(sub(along, first), number(extent, I64))
+        here = less(place, number(count, I64))
+    beside = [int(each == axis) for each in range(x.rank)]
+    place = minimum(maximum(add(place, 1), 0), number(count + 1, I64))
+    rows = gather(pad(updates, low=tuple(beside), high=tuple(beside)), place, axis=axis, bounds="promised")
+    return _beside(here, x.rank, axis), rows
+
+
+def _along(x: Value, axis: int) -> Value:
+    return iota(shape=(x.shape[axis],), axis=0, dtype=I64)
+
+
+def _beside(x: Value, rank: int, axis: int) -> Value:
+    """A vector as a tensor of a rank, along an axis."""
+    return reshape(x, shape=(*(1,) * axis, *x.shape, *(1,) * (rank - axis - 1)))

@@ -236,8 +236,12 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
     if region is not None:
         return region.points, True
     if indirect_nodes(*(guard.index for guard in guards)):
-        placed = {single_axis(guard.index) for guard in guards if guard.extent == 1}  # each at one place at most
-        return prod(size_at(axis.extent, sizes) for axis in axes if axis not in placed), False
+        most = {axis: size_at(axis.extent, sizes) for axis in axes}
+        for guard in guards:  # which holds at as many places of an axis at most
+            axis = single_axis(guard.index)
+            if axis in most:
+                most[axis] = min(most[axis], max(0, size_at(guard.extent, sizes)))
+        return prod(most.values()), False
     number, exact = 1, True
     for some, tests in independent(axes, guards):
         total = prod(size_at(axis.extent, sizes) for axis in some)

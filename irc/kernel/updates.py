@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from irc import dims
 from irc.dims import Dim, Indirect
+from irc.dtypes import I64
 from irc.index_map import Guard, Guards
 from irc.ir import Value
-from irc.kernel.dag import Apply, Load, Node, Select, Store, walk
+from irc.kernel.dag import Apply, Load, Node, Select, Store, indirect_nodes, variables, walk
 from irc.kernel.derivation import Kernel
 from irc.kernel.index_range import end_of
 from irc.kernel.traffic import single_axis
@@ -71,17 +72,36 @@ def _negated(guards: Guards) -> Guards | None:
 
 
 def _condition(test: Node) -> Guard:
-    """A node of type bool as a guard: of a place that is compared with an index, the index less the place."""
+    """A node of type bool as a guard: of a place that is compared with an index, the index less the place; so, too, of
+    an index from a place on and before a later one."""
     if isinstance(test, Apply) and test.name == "equal":
         first, second = map(_as_index, test.operands)
         if first is not None and second is not None:
             difference = first - second
             if single_axis(difference) is not None:
                 return Guard(difference, 1)
+    if isinstance(test, Apply) and test.name == "bitwise_and":
+        window = _window(*test.operands)
+        if window is not None:
+            return window
     return Guard(Indirect(test, 0, 1).expr - 1, 1)
+
+
+def _window(first: Node, second: Node) -> Guard | None:
+    """The guard that is `low <= index` and `index < low + extent`, of an extent that no run computes."""
+    names = [each.name for each in (first, second) if isinstance(each, Apply)]
+    if names != ["less_equal", "less"] or first.operands[1] is not second.operands[0]:
+        return None
+    low, index, end = map(_as_index, (*first.operands, second.operands[1]))
+    if low is None or index is None or end is None or variables(end - low) or indirect_nodes(end - low):
+        return None
+    return Guard(index - low, end - low) if single_axis(index - low) is not None else None
 
 
 def _as_index(node: Node) -> Dim | None:
     if node.as_index is not None:
         return node.as_index
+    if isinstance(node, Apply) and node.name == "add" and node.dtype is I64:
+        first, second = map(_as_index, node.operands)
+        return None if first is None or second is None else first + second
     return Indirect(node, -ANY, ANY).expr if node.dtype.is_integer else None
