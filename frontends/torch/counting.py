@@ -6,7 +6,7 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim
-from irc.dtypes import BOOL, I64, U8, limits
+from irc.dtypes import BOOL, F32, F64, I64, U8, limits
 from irc.frontends.torch.indexing import as_many
 from irc.frontends.torch.left_to_torch import call
 from irc.frontends.torch.reading import (
@@ -54,13 +54,14 @@ def added_up(places: Value, amounts: Value, size: Dim) -> Value:
 
 @reads("bincount")
 def bin_count(self, weights=None, minlength=0):
-    """How often each number occurs, or the sum of its weights."""
+    """How often each number occurs, or the sum of its weights: in f32 of those, in f64 of others."""
     x = converted(self, I64)
     least = converted(minlength, I64)
     most = ops.reduce_max(x, axes=(0,))  # of no elements, the least number
     size = bound(ops.select(ops.less(most, 0), least, ops.maximum(ops.add(ops.maximum(most, 0), 1), least)))
-    amounts = ops.expand(literal(1, I64), shape=x.shape) if weights is None else converted(weights, result_dtype())
-    return added_up(x, amounts, size)
+    if weights is None:
+        return added_up(x, ops.expand(literal(1, I64), shape=x.shape), size)
+    return added_up(x, converted(weights, F32 if weights.dtype is F32 else F64), size)
 
 
 @reads("repeat_interleave.Tensor")

@@ -11,12 +11,13 @@ import operator
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
@@ -221,7 +222,7 @@ def _wrong_sizes(node: torch.fx.Node, ranges: Mapping[Any, Any]) -> list[int]:
     read, claimed, extent_of = EXTENTS[node.target](node)
     symbols = _symbols(read)
     small = [number for number in (0, 1) if all(symbol not in ranges or number in ranges[symbol] for symbol in symbols)]
-    if not symbols or extent_of is None:
+    if not symbols or extent_of is None or free_unbacked_symbols(claimed):
         return []
     extents = {number: extent_of(*(_with_symbols(extent, number) for extent in read)) for number in small}
     return [number for number, extent in extents.items() if extent != _with_symbols(claimed, number)]
@@ -282,7 +283,8 @@ def refused_by_torch(step: str) -> Iterator[None]:
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program decomposed into operations that the importer reads, where PyTorch has decompositions."""
     table, kept = decompositions()
-    with EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept):
+    with (EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept),
+          _as_pytorch_2_12(program)):  # fmt: skip
         before = dict(program.constants)
         with _keeping_constants(program.constants):
             functional = program.run_decompositions(table)
@@ -331,6 +333,25 @@ def _keeping_constants(constants: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         setattr(trace, name, export)
+
+
+@contextmanager
+def _as_pytorch_2_12(program: ExportedProgram) -> Iterator[None]:
+    """PyTorch 2.11 gives extents of slices symbols of their own, which it forgets as it decomposes, unless it may not
+    assume that sizes are 2 or more; and it fails where it renames what the modules of a program with constants are
+    called with, of which irc reads nothing."""
+    if torch.__version__ >= "2.12":
+        yield
+        return
+    renamed = torch.export.exported_program._get_updated_module_call_graph
+    slices = program.graph.find_nodes(op="call_function", target=torch.ops.aten.slice.Tensor)
+    oblivious = any(free_unbacked_symbols(node.meta["val"]) for node in slices)
+    torch.export.exported_program._get_updated_module_call_graph = lambda *arguments: arguments[-1]
+    try:
+        with symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext():
+            yield
+    finally:
+        torch.export.exported_program._get_updated_module_call_graph = renamed
 
 
 @contextmanager

@@ -30,6 +30,8 @@ TORCH_DTYPES = {dtype: theirs for theirs, dtype in DTYPES.items()}
 Scalar = bool | int | float | complex | Expr
 WIDEST = (0, dims.IMPORTED_HIGH)
 LEAST_E8M0 = 2.0**-127
+# PyTorch 2.11 gives NaN for numbers beyond the largest of f8e4m3fn, later ones the largest.
+SATURATES = not torch.tensor(1e9).to(torch.float8_e4m3fn).float().isnan()
 UNSUPPORTED = object()  # stands for what cannot be read, so that the rest is still looked at
 
 
@@ -148,7 +150,7 @@ def converted(operand: Value | Scalar, dtype: DType) -> Value:
         return operand
     if dtype is F8E8M0:  # has no sign, and no zero: PyTorch drops the one, and takes the least number for the other
         operand = ops.maximum(ops.abs_(converted(operand, F64 if operand.dtype is F64 else F32)), LEAST_E8M0)
-    return ops.cast(operand, to=dtype, saturate=dtype is F8E4M3FN)
+    return ops.cast(operand, to=dtype, saturate=SATURATES and dtype is F8E4M3FN)
 
 
 def scalar(value: Value) -> Value:
