@@ -55,6 +55,10 @@ def carried(how, values=1):
     return decorate
 
 
+def selected(condition, x, y):
+    return carried("moves")(lambda x, y: torch.where(condition, x, y))(x, y)
+
+
 def widened(x, kind):
     if kind == "moves":
         return x.view(BITS[x.dtype])

@@ -21,6 +21,7 @@ from .elements import (
     is_integer,
     narrowed,
     random_bits,
+    selected,
     to_float8,
     to_float32,
 )
@@ -31,18 +32,17 @@ from .windows import by_taps, check_windows, pooled, transposed_by_taps, transpo
 
 add, sub, mul, neg, bitwise_not = map(carried("wraps"), (
     torch.add, torch.sub, torch.mul, torch.neg, torch.bitwise_not))  # fmt: skip
-floor, ceil, trunc, round, sqrt, exp, log, sin, cos, tan = map(carried("whole"), (
-    torch.floor, torch.ceil, torch.trunc, torch.round, torch.sqrt, torch.exp, torch.log, torch.sin, torch.cos, torch.tan
-))  # fmt: skip
-asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh, erf = map(carried("whole"), (
-    torch.asin, torch.acos, torch.atan, torch.sinh, torch.cosh, torch.tanh, torch.asinh, torch.acosh, torch.atanh,
-    torch.erf))  # fmt: skip
+floor, ceil, trunc, round, sqrt, exp, log, erf = map(carried("whole"), (
+    torch.floor, torch.ceil, torch.trunc, torch.round, torch.sqrt, torch.exp, torch.log, torch.erf))  # fmt: skip
+sin, cos, tan, asin, acos, atan, sinh, cosh, tanh, asinh, acosh, atanh = map(carried("whole"), (
+    torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan, torch.sinh, torch.cosh, torch.tanh,
+    torch.asinh, torch.acosh, torch.atanh))  # fmt: skip
 equal, not_equal, less, less_equal, greater, greater_equal, is_nan = map(carried("orders", values=0), (
     torch.eq, torch.ne, torch.lt, torch.le, torch.gt, torch.ge, torch.isnan
 ))  # fmt: skip
 minimum, maximum = map(carried("orders"), (torch.minimum, torch.maximum))
 bitwise_and, bitwise_or, bitwise_xor = torch.bitwise_and, torch.bitwise_or, torch.bitwise_xor
-select, philox = torch.where, random_bits
+select, philox = selected, random_bits
 
 
 @carried("whole")
