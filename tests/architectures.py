@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.export import Dim
@@ -457,3 +458,8 @@ def build(name: str) -> Example:
     """The same weights and inputs in every process."""
     torch.manual_seed(0)
     return ARCHITECTURES[name]()
+
+
+def skip_what_is_not_exported(name: str, sizes: str) -> None:
+    if (name, sizes) == ("resnet", "dynamic") and torch.__version__ < "2.12":
+        pytest.skip("PyTorch 2.11 exports strided convolutions for some heights only")

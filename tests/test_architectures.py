@@ -26,7 +26,7 @@ from irc.frontends.onnx import from_model
 from irc.frontends.torch.tensors import to_array
 from irc.module import Module
 from irc.pass_manager import PassContext, PassManager
-from tests.architectures import ARCHITECTURES, Example, build
+from tests.architectures import ARCHITECTURES, Example, build, skip_what_is_not_exported
 from tests.models import relative_error
 from tests.renaming import anonymous, disguised
 
@@ -61,6 +61,7 @@ def read(name: str, frontend: str, sizes: str) -> Module:
     dynamic = case.dynamic if sizes == "dynamic" else None
     arguments = tuple(case.inputs.values())
     if frontend == "torch":
+        skip_what_is_not_exported(name, sizes)
         return irc.from_torch(case.module, arguments, dynamic_shapes=dynamic, name=name)
     translations = {torch.ops.torchvision.nms.default: nms_in_onnx} if name == "detector" else None
     with torch.no_grad():
@@ -92,8 +93,6 @@ def test_what_torch_itself_unrolls() -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name, frontend, sizes", CASES)
 def test_as_eager(name: str, frontend: str, sizes: str, backend: str) -> None:
-    if (name, frontend, sizes) == ("resnet", "torch", "dynamic") and torch.__version__ < "2.12":
-        pytest.skip("PyTorch 2.11 exports strided convolutions for some heights only")
     case = example(name)
     inputs = case.others if sizes == "dynamic" else case.inputs
     with torch.no_grad():

@@ -13,6 +13,8 @@ from oracles import onnx_result, torch_result
 
 from irc import dtypes, interpreter
 from irc.diagnostics import CODES, IrcError
+from irc.dtypes import F8E4M3FN
+from irc.frontends.torch.reading import SATURATES
 from irc.module import Module
 from irc.op import OperationDefinition
 from irc.ops import TABLE as OPS
@@ -92,6 +94,8 @@ def test_our_reference(row: EdgeCase) -> None:
 
 @pytest.mark.parametrize("row", [row for row in EXAMPLES if "torch" in row.agrees], ids=name)
 def test_torch_agrees(row: EdgeCase) -> None:
+    if row.attributes.get("to") is F8E4M3FN and row.attributes["saturate"] and not SATURATES:
+        pytest.skip("PyTorch 2.11 gives NaN")
     if isinstance(row.expected, str):
         with pytest.raises((RuntimeError, IndexError)):
             torch_result(row.op, operands(row), row.attributes)

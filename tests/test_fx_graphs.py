@@ -23,7 +23,7 @@ from irc.diagnostics import IrcError
 from irc.driver.compiled_programs import CompiledProgram
 from irc.module import Module
 from irc.parser import parse
-from tests.architectures import ARCHITECTURES, build
+from tests.architectures import ARCHITECTURES, build, skip_what_is_not_exported
 from tests.fuzz.features import chosen
 from tests.fuzz.paths import quiet
 from tests.fuzz.running import Job, program_of
@@ -46,6 +46,7 @@ def test_architectures(name: str, sizes: str) -> None:
     pytest.importorskip("transformers")
     case = build(name)
     dynamic = case.dynamic if sizes == "dynamic" else None
+    skip_what_is_not_exported(name, sizes)
     module = irc.from_torch(case.module, case.inputs, dynamic_shapes=dynamic)
     if (name, sizes) in UNSUPPORTED:
         with pytest.raises(IrcError, match=UNSUPPORTED[name, sizes]):

