@@ -400,6 +400,26 @@ module @loops {
     assert "in torch.arange(N, device=device):" in program and "bool(" not in program and "int(" not in program
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_a_count_below_0_is_none(rows: int) -> None:
+    from irc.parser import parse
+
+    module = parse("""irc text 1
+module @loops {
+  func @main<N>(%x: f32[N]) -> (y: f32[N]) {
+    %n = dim {value = N - 3} : i64[]
+    %y = loop %n, _, %x : f32[N] { (%i: i64[], %going: bool[], %h: f32[N])
+      %g = add %h, %h : f32[N]
+      yield %going, %g
+    }
+    return %y
+  }
+}
+""")
+    x = np.ones(rows, np.float32)
+    assert irc.run(module, {"x": x}, backend="triton").outputs["y"].tolist() == [2.0 ** max(0, rows - 3)] * rows
+
+
 def test_the_folder_runs_without_irc(tmp_path: Path) -> None:
     emit(fused_mixed(), tmp_path / "model.triton")
     inputs = harness.random_inputs(fused_mixed(), {"B": 4})

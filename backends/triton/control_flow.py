@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irc import dims
 from irc.backends.triton.calls import torch_type
 from irc.backends.triton.function_writer import FunctionWriter
 from irc.dims import Expr
@@ -86,5 +87,6 @@ def _size(writer: FunctionWriter, value: Value) -> str:
     if maker is not None and maker.name == "const":
         return str(max(0, int(maker.attributes["value"].array().item())))
     if maker is not None and maker.name == "dim" and isinstance(maker.attributes["value"], (int, Expr)):
-        return writer.dim(maker.attributes["value"])
+        size = writer.dim(maker.attributes["value"])
+        return size if dims.less_equal(0, maker.attributes["value"]) else f"max(0, {size})"
     return f"max(0, int({writer.variable(value)}))"
