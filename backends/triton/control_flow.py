@@ -48,12 +48,12 @@ def write_loop(writer: FunctionWriter, operation: Operation) -> None:
         assert trip is not None
         if held:
             writer.line(f"{', '.join(held)} = {', '.join(starts)}")
-        writer.line(f"for {iteration} in torch.arange({_size(writer, trip)}, device=device):")
+        writer.line(f"for {iteration} in torch.arange({size_of(writer, trip)}, device=device):")
     else:
         first = "True" if condition is None else writer.variable(condition)
         writer.line(f"{', '.join([going, *held])} = {', '.join([first, *starts])}")
         writer.line(f"{counter} = 0")
-        limit = "" if trip is None else f" and {counter} < {_size(writer, trip)}"
+        limit = "" if trip is None else f" and {counter} < {size_of(writer, trip)}"
         writer.line(f"while bool({going}){limit}:")
         writer.inside(f"{iteration} = torch.tensor({counter}, device=device)")
     writer.write_region(block, operation.symbols)
@@ -81,7 +81,7 @@ def write_loop(writer: FunctionWriter, operation: Operation) -> None:
         writer.line(f"{name} = torch.stack({name}) if {name} else {empty}")
 
 
-def _size(writer: FunctionWriter, value: Value) -> str:
+def size_of(writer: FunctionWriter, value: Value) -> str:
     """An integer of one element as Python's, which the host knows where it is constant or made of sizes."""
     maker = value.operation
     if maker is not None and maker.name == "const":

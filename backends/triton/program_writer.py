@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from irc.backends.triton import control_flow, host_calls, kernel_calls, runtime_checks
 from irc.backends.triton.function_writer import FunctionWriter, Write
@@ -20,11 +21,12 @@ WRITERS: dict[str, Write] = {
 }  # fmt: skip
 
 
-def write_program(module: Module) -> Program:
-    """The host program of a module; raises `backend.unsupported`, listing all operations that PyTorch lacks."""
+def write_program(module: Module, operations: Mapping[str, Write] = WRITERS) -> Program:
+    """The host program of a module; raises `backend.unsupported`, listing all operations that PyTorch lacks.
+    `operations` write those that are no host calls, by name."""
     builder = ProgramBuilder(module)
     program = builder.program
-    writers = [FunctionWriter(builder, function, builder.functions[name], WRITERS,
+    writers = [FunctionWriter(builder, function, builder.functions[name], operations,
                               host_calls.write_host_call)
                for name, function in builder.module.functions.items()]  # fmt: skip
     parts = ["\n".join(writer.lines()) for writer in writers]

@@ -22,6 +22,7 @@ from irc.diagnostics import IrcError, fail
 from irc.dims import Symbol
 from irc.driver.models import Settings, Source, require
 from irc.driver.optimizing import run_pipeline
+from irc.dtypes import STRING
 from irc.ir import Operation
 from irc.module import Module
 
@@ -35,20 +36,34 @@ def to_fx(source: Source, *, settings: Settings | None = None) -> Any:
 
     It takes a tensor for each argument, in order, and gives a tuple of the function's results, in order; what the
     program writes to its arguments is a result. Constants are buffers. Dims that are symbols may have any size from 1
-    on in their range. Raises `fx.unsupported`, which names the operation, for one that has no lowering to ATen
-    operations of which a graph can be recorded, `fx.sizes` where the operations depend on the size of a symbol, and
-    `backend.unsupported` for what PyTorch lacks.
+    on in their range. Branches and loops are PyTorch's higher-order operators `cond`, `scan` and `while_loop`. Raises
+    `fx.unsupported`, which names the operation, for one that has no lowering to operations of which a graph can be
+    recorded, `fx.sizes` where the operations depend on the size of a symbol, and `backend.unsupported` for what PyTorch
+    lacks.
     """
     require("torch", "torch", "making a torch.fx graph")
     settings = settings or Settings()
-    from irc.backends.triton.program_writer import write_program
+    from irc.backends.triton.program_writer import WRITERS, write_program
+    from irc.driver import fx_control
 
     module, _ = run_pipeline(_without_kernels(settings.load(source)), PIPELINE, "triton", settings)
-    program = write_program(module)
+    _check_element_types(module)
+    fx_control.hoist_constants(module)
+    program = write_program(module, {**WRITERS, **fx_control.WRITERS})
     if program.externs:
         names = ", ".join(dict.fromkeys(extern.op for extern in program.externs))
         raise fail("fx.unsupported", f"{names} of ONNX Runtime has no lowering to ATen operations")
     return Recording(module, program).graph()
+
+
+def _check_element_types(module: Module) -> None:
+    """Raise `fx.unsupported` for a value that is no tensor of PyTorch."""
+    from irc.frontends.torch.reading import TORCH_DTYPES
+
+    results = (result for operation in module.walk() for result in operation.results)
+    for value in (*module.main.arguments, *results):
+        if value.dtype is STRING or (value.operation is None and value.dtype not in TORCH_DTYPES):
+            raise fail("fx.unsupported", f"%{value.name}: a graph has no tensors of {value.dtype}")
 
 
 def _without_kernels(module: Module) -> Module:
@@ -204,6 +219,7 @@ def _host_program(program: Any) -> Iterator[Callable[..., Any]]:
     artefacts, in a package of its own that is removed afterwards, without kernels; what they demand of elements the
     graph asserts."""
     from irc.backends.triton.calls import TEMPLATES
+    from irc.driver.fx_control import branched, looped
 
     package = types.ModuleType(f"irc_fx_{uuid.uuid4().hex}")
     package.__path__ = [str(TEMPLATES)]
@@ -216,7 +232,8 @@ def _host_program(program: Any) -> Iterator[Callable[..., Any]]:
         host._demand = _check
         host.slice = host.carried("moves")(_slice)
         names: dict[str, Any] = {"__name__": f"{package.__name__}.program", "__package__": package.__name__,
-                                 "int": _whole, "min": _least_of, "max": _greatest_of}  # fmt: skip
+                                 "int": _whole, "min": _least_of, "max": _greatest_of,
+                                 "branched": branched, "looped": looped}  # fmt: skip
         exec(compile(program.text, FILE, "exec"), names)
         yield names["main"]
     finally:
@@ -225,10 +242,13 @@ def _host_program(program: Any) -> Iterator[Callable[..., Any]]:
 
 
 def _check(condition: Any, message: str) -> None:
-    """Assert in the graph that a condition holds for all elements."""
+    """Assert in the graph that a condition of sizes holds, or one of elements for all of them."""
     import torch
 
-    torch.ops.aten._assert_async.msg(torch.as_tensor(condition).all(), message)
+    if isinstance(condition, torch.SymBool):
+        torch.ops.aten._assert_scalar.default(condition, message)
+    else:
+        torch.ops.aten._assert_async.msg(torch.as_tensor(condition).all(), message)
 
 
 def _whole(number: Any) -> Any:
@@ -298,7 +318,7 @@ def _naming_operations(lines: Mapping[int, Operation]) -> Iterator[None]:
         if operation is None:
             raise
         result = f"%{operation.results[0].name} = " if operation.results else ""
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]:.200}"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
         raise fail("fx.unsupported", f"{result}{operation.name} cannot be recorded as ATen operations",
                    at=operation.location, notes=[reason]) from None
 
