@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.dtypes import I8, U8
+from irc.dtypes import FLOATS8, I8, U8
 from irc.group import Group
 from irc.ir import Block, Operation, Value
 from irc.kernel import Kernel
@@ -33,8 +33,9 @@ class Layout(Pass):
     cast. The second matrix of a product of bytes lies with what is summed along its rows, so that a thread loads 16
     bytes that it multiplies. So does a matrix of floats whose rows are no multiple of 16 bytes, which would be loaded
     element by element, where its columns are one. Where neither are, it is padded with columns of zeros, whose results
-    are left out. That is for products in kernels: libraries have kernels for either. With products=auto only fusion
-    says which these are: the weights of its kernels are rearranged where the pass runs after it.
+    are left out. A matrix of floats of 8 bits lies along what is summed, as bytes do, where it is scaled before, too.
+    That is for products in kernels: libraries have kernels for either. With products=auto only fusion says which these
+    are: the weights of its kernels are rearranged where the pass runs after it.
 
     Before: %w = const : i4[64, 96]; %y = cast %w {to = f16}
     After:  %b = const : u8[3072]; %c = ... : i8[64, 96]; %y = cast %c {to = f16}
@@ -42,16 +43,15 @@ class Layout(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         names = StoredNames(module)
-        changed = 0
+        kernels = [each for each in module.walk() if each.name == "kernel"] if context.products == "auto" else []
+        changed = sum(_align_in_kernel(kernel, names) for kernel in kernels)
         for operation in list(module.walk()):
             if operation.name == "cast" and _is_narrow(operation.inputs[0]):
                 changed += _unpack(operation, names)
             elif operation.name == "matmul_integer" and _constant(operation.inputs[1]) is operation.inputs[1].operation:
                 changed += _turn(operation, names)
             elif operation.name in PRODUCTS_OF_ROWS and context.products == "irc":
-                changed += _align(operation, names)
-            elif operation.name == "kernel" and context.products == "auto":
-                changed += _align_in_kernel(operation, names)
+                changed += _align(operation, names) or _turn_scaled(operation, names)
         context.count("layout", "rearranged", changed)
         return changed > 0
 
@@ -101,6 +101,27 @@ def _turn(product: Operation, names: StoredNames) -> bool:
     return True
 
 
+def _turn_scaled(product: Operation, names: StoredNames) -> bool:
+    """Transpose the floats of 8 bits of which the second matrix of a product is computed, element by element."""
+    value = product.inputs[1]
+    while value.dtype not in FLOATS8:
+        operation = value.operation
+        wide = [] if operation is None else [each for each in operation.inputs if each.shape == value.shape]
+        if operation is None or operation.definition.pointwise is None or len(wide) != 1:
+            return False
+        (value,) = wide
+    constant = _constant(value)
+    if constant is None or value.rank != 2 or len(value.uses) > 1:
+        return False
+    tensor = constant.attributes["value"]
+    if tensor.shape[0] % ALIGNED_BYTES or not isinstance(Group([product]).kernel, Kernel):
+        return False
+    with Builder.before_operation(constant, product.location.by("layout")):
+        turned = names.rearranged(tensor, tensor.shape[::-1], np.transpose, "transposed")
+        constant.replace([transpose(turned, permutation=(1, 0))])
+    return True
+
+
 def _align(product: Operation, names: StoredNames) -> bool:
     """Let the rows of the matrix of a product begin where 128 bits can be loaded."""
     weight = product.inputs[1]
@@ -133,7 +154,8 @@ def _align_in_kernel(kernel: Operation, names: StoredNames) -> bool:
         return False
 
     def rewrite(block: Block) -> bool:
-        aligned = [_align(each, names) for each in list(block) if each.name in PRODUCTS_OF_ROWS]
+        aligned = [_align(each, names) or _turn_scaled(each, names)
+                   for each in list(block) if each.name in PRODUCTS_OF_ROWS]  # fmt: skip
         return any(aligned)
 
     return rewritten(kernel, rewrite)

@@ -29,7 +29,8 @@ from irc.kernel import count
 from irc.kernel.dag import Dot, Load
 from irc.kernel.roofline import kernel_estimate
 from irc.module import Module
-from irc.op import trace
+from irc.op import const, trace
+from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.test_products import typed
 from tests.triton_cases import check_compiled, check_one_launch, the_kernel
@@ -240,6 +241,60 @@ def test_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> N
     types, narrow = COMPILED[name]
     emit(harness.kernelize(trace(PROGRAMS[name][0], *types), name=name), tmp_path / "a")
     check_compiled(tmp_path / "a", "8 bits", narrow)
+
+
+CONSTANTS: dict[str, Callable[[Value, Value], Value]] = {
+    "scales": lambda x, w: ops.matmul(ops.mul(wide(x, w), 0.5), ops.mul(w, 0.25)),
+    "bias": lambda x, w: ops.relu(ops.linear(wide(x, w), w, columns(w))),
+    "weights_alone": lambda x, w: ops.matmul(ops.cast(x, to=w.dtype), ops.mul(w, columns(w))),
+    "scales_along": lambda x, w: ops.matmul(wide(x, w), ops.mul(w, ops.reshape(ops.slice_(columns(w), starts=(0,),
+                                            stops=(w.shape[0],), steps=(1,)), shape=(w.shape[0], 1)))),
+}  # fmt: skip
+
+
+def columns(w: Value) -> Value:
+    numbers = np.random.default_rng(1).standard_normal(w.shape[1])
+    return const(value=Tensor.of(numbers, w.dtype, "columns"))
+
+
+def with_constant(name: str, depth: int, width: int, kind: str = "f8e4m3fn", x_kind: str = "f8e4m3fn") -> Module:
+    def program(x: Value) -> Value:
+        numbers = np.random.default_rng(0).standard_normal((depth, width))
+        w = const(value=Tensor.of(numbers, dtypes.by_name(kind), "weight"))
+        return CONSTANTS[name](x, ops.cast(w, to=dtypes.BF16))
+
+    return trace(program, f"{x_kind}[M, {depth}]")
+
+
+@pytest.mark.parametrize("products", ["irc", "auto"])
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_lie_along_what_is_summed(name: str, products: Any, tmp_path: Path) -> None:
+    """Whatever scales them; so that all targets load 128 bits at once."""
+    module = with_constant(name, 64, 80, x_kind="bf16" if name == "weights_alone" else "f8e4m3fn")
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products=products))
+    shapes = [each.result.shape for each in fused.walk()
+              if each.name == "const" and each.result.rank == 2 and each.result.dtype.bits == 8]  # fmt: skip
+    is_kernel = any(each.attributes["kind"] == "product" for each in fused.main.block if each.name == "kernel")
+    assert shapes == [(80, 64) if is_kernel else (64, 80)] and (is_kernel or products == "auto")
+    inputs = harness.random_inputs(module, {"M": 17})
+    run = harness.run(fused, folder=tmp_path / "a", inputs=inputs, fuse=False, real_tiles=True)
+    for actual, expected in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
+        assert harness.relative_error(actual, expected) <= TOLERANCES["bf16"]
+
+
+@pytest.mark.parametrize("depth", [1, 24, 72])
+def test_constants_whose_columns_are_no_128_bits_stay(depth: int) -> None:
+    fused = irc.opt(with_constant("scales", depth, 80), "default", backend="triton", settings=Settings(products="irc"))
+    shapes = [each.result.shape for each in fused.walk() if each.name == "const" and each.result.rank == 2]
+    assert shapes == [(depth, 80)]
+
+
+@pytest.mark.parametrize("name", ["scales", "weights_alone"])
+def test_constants_compile_to_wide_loads(name: str, tmp_path: Path) -> None:
+    """Stored along the columns, a matrix is loaded 64 bits at a time on sm_80."""
+    module = with_constant(name, 1024, 4096, x_kind="bf16" if name == "weights_alone" else "f8e4m3fn")
+    emit(irc.opt(module, "default", backend="triton", settings=Settings(products="irc")), tmp_path / "a")
+    check_compiled(tmp_path / "a", "8 bits")
 
 
 INSTRUCTIONS = """

@@ -139,6 +139,20 @@ def test_weights_of_kernels_alone_are_aligned_where_libraries_compute_others(nam
         assert harness.relative_error(actual, given) <= TOLERANCES["bf16"]
 
 
+@pytest.mark.parametrize("products", ["irc", "auto"])
+def test_casts_beside_a_product_whose_weight_is_rearranged(products: Any) -> None:
+    """They are part of its kernel, which is replaced."""
+    def program(x: Value) -> Value:
+        return ops.cast(ops.gelu(ops.matmul(ops.cast(x, to=dtypes.BF16), weight(64, 33, dtype="bf16"))), to=dtypes.F32)
+
+    module = trace(program, "f32[2000, 64]")
+    fused = irc.opt(module, "default", backend="triton", settings=Settings(products=products))
+    assert matrices(fused) == [(33, 64)]
+    inputs = harness.random_inputs(module, {})
+    for actual, expected in zip(*(interpreter.run(each, inputs).values() for each in (fused, module)), strict=True):
+        assert harness.relative_error(actual, expected) <= TOLERANCES["bf16"]
+
+
 def test_kernels_stay_whose_weights_are_aligned_or_shared() -> None:
     def program(x: Value, y: Value, z: Value) -> tuple[Value, ...]:
         shared = weight(64, 33, dtype="bf16")
