@@ -142,7 +142,8 @@ class Entry:
             return replace(self, schedule=ScheduleOptions.of(options, self.place))
         except IrcError as error:
             first = error.diagnostics[0]
-            reason = first.message if first.expected is None else f"{first.message}, expected {first.expected}"
+            reason = first.message.removeprefix("F15: ")
+            reason = reason if first.expected is None else f"{reason}, expected {first.expected}"
             raise IrcError([self.error(reason, rule="F15")]) from None
 
     def find(self, function: Function) -> list[Operation]:

@@ -70,16 +70,17 @@ class ScheduleOptions:
         """The options of a `schedule` attribute or of an entry of a plan; raises `fuse.schedule` at the place."""
         for name, value in (stated or {}).items():
             if name not in NAMES:
-                raise fail("fuse.schedule", f"a schedule has no option `{name}`", at=place, expected=", ".join(NAMES))
+                raise fail("fuse.schedule", f"F15: a schedule has no option `{name}`", at=place,
+                           expected=", ".join(NAMES))  # fmt: skip
             most = LIMITS.get(name, LARGEST_BLOCK)
             least = 32 if name == "index_bits" else 1
             is_number = isinstance(value, int) and not isinstance(value, bool)
             if not is_number or not least <= value <= most or (name not in COUNTS and value & (value - 1)):
                 kind = "a number" if name in COUNTS else "a power of two"
-                raise fail("fuse.schedule", f"`{name}` of a schedule is {value!r}", at=place,
+                raise fail("fuse.schedule", f"F15: `{name}` of a schedule is {value!r}", at=place,
                            expected=f"{kind} from {least} to {most}")  # fmt: skip
         if stated is not None and {"split", "part"} <= stated.keys():
-            raise fail("fuse.schedule", "a schedule has both `split` and `part`", at=place, expected="one of them")
+            raise fail("fuse.schedule", "F15: a schedule has both `split` and `part`", at=place, expected="one of them")
         return ScheduleOptions(**(stated or {}))
 
 

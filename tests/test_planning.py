@@ -261,11 +261,13 @@ module @m {
 
 
 @pytest.mark.parametrize("options, words", [("n=3", "`n` of a schedule is 3"), ("warps=64", "`warps` of a schedule"),
-                                            ("x=4", "no option `x`"), ("i=64", "block of `i`")])  # fmt: skip
+                                            ("x=4", "no option `x`"), ("i=64", "block of `i`"),
+                                            ("order=2", "an `order` of blocks")])  # fmt: skip
 def test_schedules_are_refused_by_rule_and_place(folder: Path, options: str, words: str) -> None:
     """With one status, whether they are edited by hand or by an option."""
     done = irc_here("plan", "edit", "host.json", "--schedule", f"ln1:{options}", "-o", "no.json", folder=folder)
-    assert done.code == 1 and "error[plan.refused]: plan entry @ln1: rule F15" in done.err and words in done.err
+    assert done.code == 1 and "error[plan.refused]: plan entry @ln1: rule F15: " in done.err and words in done.err
+    assert done.err.count("F15: ") == 1
     plan = json.loads((folder / "host.json").read_text())
     entry = next(entry for entry in plan["groups"] if entry["name"] == "ln1")
     name, _, value = options.partition("=")
