@@ -228,7 +228,7 @@ def test_carried_values_may_grow() -> None:
     assert list(result) == [1, 2, 3, 6, 12]
 
 
-def test_calls_bind_symbols_anew() -> None:
+def test_calls_bind_symbols_each_time() -> None:
     callee = trace(
         lambda x: reduce_sum(mul(x, cast(create(dim, [], {"value": x.shape[0]}), to=F32)), axes=(0,)), "f32[S]"
     ).main

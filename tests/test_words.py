@@ -91,6 +91,7 @@ BANNED = {
     r"as far as": "where, if, within",
     r"that which": "what, the one that",
     r"just so": "exactly",
+    r"has x's(?=[.,])": "x's shape, x's type",
     r"comes? by": "executes, reaches",
     r"by way of": "via",
     r"spell(?:s|ed|ing)? out": "decomposed; escaped",

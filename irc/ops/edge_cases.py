@@ -333,7 +333,7 @@ REDUCTIONS = [
 
 _PAIR = _f32(1.0, 2.0)
 VIEWS = [
-    _row("reshape", "empty", "an empty array takes any shape with a 0", [_EMPTY], Sample(F32, [], (3, 0)), _BOTH,
+    _row("reshape", "empty", "an empty array has any shape with a 0", [_EMPTY], Sample(F32, [], (3, 0)), _BOTH,
          shape=(3, 0)),
     _row("reshape", "out of range", "element counts must agree", [_PAIR], "run.shape", shape=(3,)),
     _row("transpose", "zero", "a scalar has the empty permutation", [Sample(F32, 2.0)], Sample(F32, 2.0), "torch",
@@ -501,7 +501,7 @@ STRUCTURE = [
     _structural("if", "only the selected region runs", "test_if_runs_one_side"),
     _structural("loop", "no iterations: carried values are unchanged, scanned results are empty",
                 "test_loop_without_a_round"),
-    _structural("call", "symbols are bound at each call", "test_calls_bind_symbols_anew"),
+    _structural("call", "symbols are bound at each call", "test_calls_bind_symbols_each_time"),
     _structural("kernel", "the same as its operations outside a kernel", "test_kernels_run_their_region"),
     _structural("dim", "an empty list gives i64[0]", "test_dims_become_tensors"),
     _structural("bind", "out of range is run.dim_range", "test_bind_checks_the_range"),

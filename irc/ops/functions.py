@@ -21,7 +21,7 @@ from irc.types import TensorType
 def floor(x: FloatType, /) -> TensorType:
     """The greatest integer that is at most x.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Floor; NumPy floor; ATen floor.
     Edge cases: infinities, NaN and -0.0 are unchanged.
     """
@@ -35,7 +35,7 @@ floor.reference(rounded(np.floor))
 def ceil(x: FloatType, /) -> TensorType:
     """The least integer that is at least x.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Ceil; NumPy ceil; ATen ceil.
     Edge cases: infinities, NaN and -0.0 are unchanged; ceil(-0.5) is -0.0.
     """
@@ -49,7 +49,7 @@ ceil.reference(rounded(np.ceil))
 def round_(x: FloatType, /) -> TensorType:
     """The nearest integer; a half is rounded to the even one.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Round; NumPy rint; ATen round.
     Edge cases: 0.5 gives 0, 1.5 and 2.5 give 2, -0.5 gives -0.0; infinities and NaN are unchanged.
     """
@@ -63,7 +63,7 @@ round_.reference(rounded(np.rint))
 def trunc(x: FloatType, /) -> TensorType:
     """x rounded towards zero.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: NumPy trunc; ATen trunc.
     Edge cases: infinities, NaN and -0.0 are unchanged; trunc(-0.5) is -0.0.
     """
@@ -80,7 +80,7 @@ trunc.reference(rounded(np.trunc))
 def sqrt(x: FloatOrComplexType, /) -> TensorType:
     """The square root.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Sqrt; NumPy sqrt; ATen sqrt.
     Edge cases: NaN below 0; sqrt(-0.0) is -0.0.
     """
@@ -94,7 +94,7 @@ sqrt.reference(rounded(np.sqrt))
 def exp(x: FloatOrComplexType, /) -> TensorType:
     """e to the power of x.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Exp; NumPy exp; ATen exp.
     Edge cases: exp(-inf) is 0; overflow gives inf.
     """
@@ -108,7 +108,7 @@ exp.reference(rounded(np.exp))
 def log(x: FloatOrComplexType, /) -> TensorType:
     """The natural logarithm.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Log; NumPy log; ATen log.
     Edge cases: log(0) and log(-0.0) are -inf; NaN below 0.
     """
@@ -122,7 +122,7 @@ log.reference(rounded(np.log))
 def sin(x: FloatOrComplexType, /) -> TensorType:
     """The sine of x radians.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Sin; NumPy sin; ATen sin.
     Edge cases: NaN for an infinity; sin(-0.0) is -0.0.
     """
@@ -136,7 +136,7 @@ sin.reference(rounded(np.sin))
 def cos(x: FloatOrComplexType, /) -> TensorType:
     """The cosine of x radians.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Cos; NumPy cos; ATen cos.
     Edge cases: NaN for an infinity.
     """
@@ -150,7 +150,7 @@ cos.reference(rounded(np.cos))
 def tan(x: FloatOrComplexType, /) -> TensorType:
     """The tangent of x radians.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Tan; NumPy tan; ATen tan.
     Edge cases: NaN for an infinity; tan(-0.0) is -0.0.
     """
@@ -164,7 +164,7 @@ tan.reference(rounded(np.tan))
 def asin(x: FloatOrComplexType, /) -> TensorType:
     """The inverse sine, in [-pi/2, pi/2].
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Asin; NumPy arcsin; ATen asin.
     Edge cases: NaN outside [-1, 1].
     """
@@ -178,7 +178,7 @@ asin.reference(rounded(np.arcsin))
 def acos(x: FloatOrComplexType, /) -> TensorType:
     """The inverse cosine, in [0, pi].
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Acos; NumPy arccos; ATen acos.
     Edge cases: NaN outside [-1, 1].
     """
@@ -192,7 +192,7 @@ acos.reference(rounded(np.arccos))
 def atan(x: FloatOrComplexType, /) -> TensorType:
     """The inverse tangent, in [-pi/2, pi/2].
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Atan; NumPy arctan; ATen atan.
     Edge cases: atan(inf) is pi/2 and atan(-inf) is -pi/2.
     """
@@ -206,7 +206,7 @@ atan.reference(rounded(np.arctan))
 def sinh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic sine.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Sinh; NumPy sinh; ATen sinh.
     Edge cases: overflow gives an infinity of x's sign.
     """
@@ -220,7 +220,7 @@ sinh.reference(rounded(np.sinh))
 def cosh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic cosine.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Cosh; NumPy cosh; ATen cosh.
     Edge cases: overflow gives inf.
     """
@@ -234,7 +234,7 @@ cosh.reference(rounded(np.cosh))
 def tanh(x: FloatOrComplexType, /) -> TensorType:
     """The hyperbolic tangent.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Tanh; NumPy tanh; ATen tanh.
     Edge cases: tanh(inf) is 1 and tanh(-inf) is -1.
     """
@@ -248,7 +248,7 @@ tanh.reference(rounded(np.tanh))
 def asinh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic sine.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Asinh; NumPy arcsinh; ATen asinh.
     Edge cases: infinities and -0.0 are unchanged.
     """
@@ -262,7 +262,7 @@ asinh.reference(rounded(np.arcsinh))
 def acosh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic cosine.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Acosh; NumPy arccosh; ATen acosh.
     Edge cases: NaN below 1.
     """
@@ -276,7 +276,7 @@ acosh.reference(rounded(np.arccosh))
 def atanh(x: FloatOrComplexType, /) -> TensorType:
     """The inverse hyperbolic tangent.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Atanh; NumPy arctanh; ATen atanh.
     Edge cases: atanh(1) is inf and atanh(-1) is -inf; NaN outside [-1, 1].
     """
@@ -290,7 +290,7 @@ atanh.reference(rounded(np.arctanh))
 def erf(x: FloatType, /) -> TensorType:
     """The error function: 2/sqrt(pi) times the integral of exp(-t*t) from 0 to x.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's type.
     Source: ONNX Erf; C99 erf; ATen erf.
     Edge cases: erf(inf) is 1 and erf(-inf) is -1.
     """

@@ -200,9 +200,9 @@ maximum.on_dims(symbolic.known(dims.maximum))
 def neg(x: NumberType, /) -> TensorType:
     """-x.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX Neg; NumPy negative; ATen neg.
-    Edge cases: neg(0.0) is -0.0; the least integer stays itself; unsigned integers wrap.
+    Edge cases: neg(0.0) is -0.0; the least integer is unchanged; unsigned integers wrap.
     """
     return x
 
@@ -215,9 +215,9 @@ neg.on_dims(symbolic.known(operator.neg))
 def abs_(x: NumberType, /) -> TensorType:
     """The magnitude; that of a complex number has the type of its parts.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX Abs; NumPy absolute; ATen abs.
-    Edge cases: abs(-0.0) is 0.0; the least integer stays itself.
+    Edge cases: abs(-0.0) is 0.0; the least integer is unchanged.
     """
     part = {dtypes.C64: dtypes.F32, dtypes.C128: dtypes.F64}.get(x.dtype)
     return x if part is None else x.with_dtype(part)
@@ -233,7 +233,7 @@ def _abs(x: Array) -> Array:
 def sign(x: RealType, /) -> TensorType:
     """-1, 0 or 1.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX Sign; NumPy sign; ATen sign.
     Edge cases: sign(NaN) is NaN (torch gives 0); sign(-0.0) is 0, of either sign.
     """
@@ -292,7 +292,7 @@ bitwise_xor.reference(rounded(np.bitwise_xor))
 def bitwise_not(x: BitsType, /) -> TensorType:
     """All bits inverted; logical for bool.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX BitwiseNot, Not; NumPy invert; ATen bitwise_not.
     Edge cases: negative integers are in two's complement: the result is -x - 1.
     """
@@ -436,7 +436,7 @@ greater_equal.on_dims(symbolic.comparison("less_equal", swapped=True))
 def is_nan(x: FloatType, /) -> TensorType:
     """Whether x is NaN.
 
-    Shapes: the result has x's, in bool.
+    Shapes: x any. Result: bool in x's shape.
     Source: ONNX IsNaN; NumPy isnan; ATen isnan.
     Edge cases: false for infinities.
     """
@@ -450,7 +450,7 @@ is_nan.reference(to_bool(np.isnan))
 def is_inf(x: FloatType, /, *, detect_positive: bool = True, detect_negative: bool = True) -> TensorType:
     """Whether x is an infinity, of one of the requested signs.
 
-    Shapes: the result has x's, in bool.
+    Shapes: x any. Result: bool in x's shape.
     Source: ONNX IsInf; NumPy isinf, isposinf, isneginf; ATen isinf.
     Edge cases: false for NaN.
     """
@@ -490,7 +490,7 @@ select.on_dims(symbolic.choose)
 def cast(x: AnyType, /, *, to: DType, saturate: bool = True) -> TensorType:
     """x converted to the element type `to`.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX Cast; NumPy astype; ATen to.
     Edge cases: to a float: round to nearest even, overflow gives an infinity. To a float of 8 bits or fewer: with
     `saturate` what is beyond the range, infinities included, becomes the greatest number; without, an infinity, or
@@ -519,7 +519,7 @@ cast.on_dims(symbolic.convert)
 def bitcast(x: AnyType, /, *, to: DType) -> TensorType:
     """The bits of x read as another element type of the same width.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX BitCast; NumPy view; ATen view with dtype.
     Edge cases: bits are kept exactly, NaN payloads and -0.0 included.
     """

@@ -435,7 +435,7 @@ def scan(
     """Running sum, product, maximum or minimum along `axis`; from the end with `reverse`, without the element itself
     with `exclusive`.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX CumSum; NumPy cumsum, maximum.accumulate; ATen cumsum, cummax.
     Edge cases: the first exclusive element is the identity (0, 1, -inf or the least integer, inf or the greatest); NaN
     stays from where it appears; integers wrap around in their own type.

@@ -37,7 +37,7 @@ def reduce_sum(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = Fal
 
     Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
     Source: ONNX ReduceSum; NumPy sum; ATen sum.
-    Edge cases: 0 over nothing; integers wrap around in their own type; inf and -inf together give NaN.
+    Edge cases: 0 over an empty axis; integers wrap around in their own type; inf and -inf together give NaN.
     """
     return _reduced(x, axes, keep_dims)
 
@@ -58,7 +58,7 @@ def reduce_prod(x: NumberType, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
 
     Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
     Source: ONNX ReduceProd; NumPy prod; ATen prod.
-    Edge cases: 1 over nothing; integers wrap around in their own type.
+    Edge cases: 1 over an empty axis; integers wrap around in their own type.
     """
     return _reduced(x, axes, keep_dims)
 
@@ -79,7 +79,7 @@ def reduce_max(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
 
     Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
     Source: ONNX ReduceMax; NumPy max; ATen amax.
-    Edge cases: NaN when there is one. Over nothing: -inf, the least integer or false (as ONNX; torch raises).
+    Edge cases: NaN when there is one. Over an empty axis: -inf, the least integer or false (as ONNX; torch raises).
     """
     return _reduced(x, axes, keep_dims)
 
@@ -95,7 +95,7 @@ def reduce_min(x: OrderedType, /, *, axes: tuple[int, ...], keep_dims: bool = Fa
 
     Shapes: x without the axes, or with extent 1 there when `keep_dims`; without axes, x itself.
     Source: ONNX ReduceMin; NumPy min; ATen amin.
-    Edge cases: NaN when there is one. Over nothing: inf, the greatest integer or true (as ONNX; torch raises).
+    Edge cases: NaN when there is one. Over an empty axis: inf, the greatest integer or true (as ONNX; torch raises).
     """
     return _reduced(x, axes, keep_dims)
 

@@ -414,7 +414,7 @@ split.index_maps(_slice_pull, _slice_push)
 def reverse(x: AnyType, /, *, axes: tuple[int, ...]) -> TensorType:
     """The elements in backward order along `axes`.
 
-    Shapes: the result has x's.
+    Shapes: x any. Result: x's shape.
     Source: ONNX Slice with step -1; NumPy flip; ATen flip.
     Edge cases: none.
     """

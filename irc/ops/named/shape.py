@@ -284,7 +284,7 @@ def resize(
     Source: ONNX Resize-19 without antialias, exclude_outside and crops; torch.nn.functional.interpolate:
     "nearest" is asymmetric and floor, "bilinear" pytorch_half_pixel or align_corners, "bicubic" half_pixel.
     Edge cases: a position outside x reads the nearest element of x. Positions are computed in f32 (f64 for f64), as in
-    ONNX Runtime; another implementation may round a position to the other neighbour.
+    ONNX Runtime; another implementation may round a position to the other neighbor.
     """
     result = x if mode == "nearest" else convert(x, accumulator_of(x.dtype))
     for axis, (old, new) in enumerate(zip(x.shape, _resized(x.type, sizes, scales), strict=True)):
@@ -349,14 +349,14 @@ def _source_positions(old: Dim, new: Dim, scale: float | None, coordinates: str,
     factor = div(number(new, dtype), number(old, dtype)) if scale is None else scale
     if coordinates == "asymmetric":
         return div(index, factor)
-    centre = div(add(index, 0.5), factor)
+    center = div(add(index, 0.5), factor)
     if coordinates == "tf_half_pixel_for_nn":
-        return centre
+        return center
     if coordinates == "half_pixel_symmetric":
         # The middle of the result is the middle of x also where floor(scale * old) is less than scale * old.
         share = div(number(new, dtype), mul(number(old, dtype), factor))
-        centre = add(centre, mul(div(number(old, dtype), 2), sub(1, share)))
-    position = sub(centre, 0.5)
+        center = add(center, mul(div(number(old, dtype), 2), sub(1, share)))
+    position = sub(center, 0.5)
     if coordinates == "pytorch_half_pixel":
         position = mul(position, number(dims.minimum(new - 1, 1), dtype))  # 0 where new is 1
     return position
