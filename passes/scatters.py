@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -19,6 +20,7 @@ from irc.ops import (
     bitwise_and,
     cast,
     equal,
+    expand,
     gather,
     iota,
     less,
@@ -28,6 +30,7 @@ from irc.ops import (
     mod,
     pad,
     reshape,
+    scatter,
     select,
     slice_,
     sub,
@@ -44,15 +47,18 @@ class Scatters(Pass):
     selection of the updates between the first and the last of them.
 
     A kernel then computes it with what it writes, and where the result takes the place of the operand, it writes the
-    updates and nothing else. Several index vectors may name one place, of which the last counts: such scatters stay.
+    updates and nothing else. Several index vectors may name one place, of which the last counts: where they are rows of
+    an argument that the program updates, which of them it is, is scattered instead of the updates. Other scatters stay.
 
     Before: %y = scatter %x, %place, %update
     After:  %y = select (equal (iota), %place), %update, %x
     """
 
     def run(self, module: Module, context: PassContext) -> bool:
-        operations = [each for each in module.walk() if each.name == "scatter"
-                      and (_is_to_one_place(each) or _is_to_a_window(each))]  # fmt: skip
+        updated = set(module.main.updates.values())
+        scatters = [each for each in module.walk() if each.name == "scatter" and _replaces(each)]
+        operations = [each for each in scatters
+                      if _is_to_one_place(each) or _is_to_a_window(each) or _is_to_rows_of(updated, each)]  # fmt: skip
         for operation in operations:
             with Builder.before_operation(operation, operation.location.by("scatters")):
                 result = _selected(operation)
@@ -61,26 +67,31 @@ class Scatters(Pass):
         return bool(operations)
 
 
-def _is_to_one_place(operation: Operation) -> bool:
-    if not _replaces(operation):
-        return False
-    *places, depth = operation.inputs[1].shape
-    return dims.product(places) == 1 and isinstance(depth, int) and depth > 0
-
-
 def _replaces(operation: Operation) -> bool:
     return operation.attributes["reduction"] == "none" and all(each.type.is_ranked for each in operation.inputs)
+
+
+def _is_to_one_place(operation: Operation) -> bool:
+    *places, depth = operation.inputs[1].shape
+    return dims.product(places) == 1 and isinstance(depth, int) and depth > 0
 
 
 def _is_to_a_window(operation: Operation) -> bool:
     """Whether the places are consecutive, along the first axis, and none is named twice: they are no more than it has
     elements, or are not counted from its end."""
-    if not _replaces(operation) or operation.inputs[1].rank != 2 or operation.inputs[1].shape[1] != 1:
-        return False
     x, indices, _ = operation.inputs
+    if indices.rank != 2 or indices.shape[1] != 1:
+        return False
     extent = x.shape[0]
     are_few = dims.less_equal(indices.shape[0], extent) is True
     return (are_few or _are_from_the_start(indices, extent)) and _are_consecutive(indices, extent)
+
+
+def _is_to_rows_of(updated: Collection[Value], operation: Operation) -> bool:
+    """Whether the places are along the first axis of one of some arguments, or of its transpose."""
+    x, indices, _ = operation.inputs
+    argument = x.operation.inputs[0] if x.operation is not None and x.operation.name == "transpose" else x
+    return argument in updated and x.rank > 1 and indices.rank == 2 and indices.shape[1] == 1
 
 
 def _are_consecutive(x: Value, extent: Dim) -> bool:
@@ -132,7 +143,8 @@ def _selected(operation: Operation) -> Value:
         here = _at_place(x, indices, order)
     else:
         update = transpose(updates, permutation=tuple(map(order.index, range(x.rank))))
-        here, update = _in_window(x, indices, update, order[0])
+        written = _in_window if _is_to_a_window(operation) else _in_rows
+        here, update = written(x, indices, update, order[0])
     result: Value = select(here, update, x)
     return result if order == tuple(range(x.rank)) else transpose(result, permutation=order)
 
@@ -176,6 +188,15 @@ def _in_window(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Val
     place = minimum(maximum(add(place, 1), 0), number(count + 1, I64))
     rows = gather(pad(updates, low=tuple(beside), high=tuple(beside)), place, axis=axis, bounds="promised")
     return _beside(here, x.rank, axis), rows
+
+
+def _in_rows(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Value, Value]:
+    """The same at any places of an axis; of updates to one place the last."""
+    count, none = indices.shape[0], expand(number(0, I64), shape=(x.shape[axis],))
+    row = scatter(none, indices, add(iota(shape=(count,), axis=0, dtype=I64), 1))  # counted from 1
+    low = tuple(int(each == axis) for each in range(x.rank))
+    rows = gather(pad(updates, low=low, high=(0,) * x.rank), row, axis=axis, bounds="promised")
+    return _beside(less(0, row), x.rank, axis), rows
 
 
 def _along(x: Value, axis: int) -> Value:
