@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar, Unpack, cast
 
 from irc.diagnostics import UNKNOWN, Location, did_you_mean, fail
 
@@ -45,6 +45,19 @@ LIMITS = {
 }
 
 
+class Limits(TypedDict, total=False):
+    """Values of limits by name, as type checkers see the keywords of `allow`; the names are those of `LIMITS`."""
+
+    memory: int
+    rank: int
+    literals: int
+    repeated: int
+    inlined: int
+    inlined_bytes: int
+    size: int
+    unrolled: int
+
+
 @dataclass(frozen=True)
 class Allowed:
     """What was allowed beyond the defaults."""
@@ -59,7 +72,7 @@ _allowed: ContextVar[Allowed] = ContextVar("irc_allowed", default=NOTHING)
 
 
 @contextmanager
-def allow(*folders: str | Path, replace_inputs: bool = False, **limits: int) -> Iterator[None]:
+def allow(*folders: str | Path, replace_inputs: bool = False, **limits: Unpack[Limits]) -> Iterator[None]:
     """In this block files that a model names may also lie in these folders, limits have these values, and, with
     `replace_inputs`, what is written may take the place of a file that was read for it.
 
@@ -70,7 +83,8 @@ def allow(*folders: str | Path, replace_inputs: bool = False, **limits: int) -> 
             raise fail("usage.value", f"there is no limit `{name}`", help=did_you_mean(name, LIMITS),
                        expected=", ".join(LIMITS))
     before = _allowed.get()
-    now = Allowed((*before.folders, *map(Path, folders)), (*before.limits, *limits.items()),
+    values = cast(Mapping[str, int], limits)
+    now = Allowed((*before.folders, *map(Path, folders)), (*before.limits, *values.items()),
                   before.replace_inputs or replace_inputs)
     token = _allowed.set(now)
     try:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import irc
 from irc.diagnostics import IrcError
-from irc.limits import LIMITS, read_limit
+from irc.limits import LIMITS, Limits, read_limit
 from tests.command_line import TEXT, Result, irc_here
 
 HUGE = 10**12
@@ -149,6 +149,7 @@ def test_what_asks_for_much_is_refused(case: str, tmp_path: Path) -> None:
 
 
 def test_every_limit_has_a_page_and_can_be_raised(tmp_path: Path) -> None:
+    assert list(Limits.__annotations__) == list(LIMITS)  # what type checkers see
     page = irc_here("doc", "limits", folder=tmp_path).out
     for name, entry in LIMITS.items():
         assert re.search(rf"^{name} +{entry.value} {entry.unit}", page, re.MULTILINE)

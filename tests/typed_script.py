@@ -52,7 +52,7 @@ def verbs(program: Any) -> None:
     assert_type(irc.report(clear=True), GraphsReport)
     assert_type(irc.trace(lambda x: x, "f32[B]"), irc.Module)
     irc.to_fx(module, settings=settings).graph.lint()
-    with irc.allow("weights", imported=10):
+    with irc.allow("weights", inlined=10):
         pass
 
 
@@ -63,6 +63,7 @@ def mistakes(module: irc.Module) -> None:
     irc.Settings(numeric="exact")  # type: ignore[call-arg]
     irc.Settings(numerics="fast")  # type: ignore[arg-type]
     irc.chek(module)  # type: ignore[attr-defined]
+    irc.allow(memry=1 << 30)  # type: ignore[call-arg]
     try:
         irc.load(module, specialise={"B": 1})  # type: ignore[call-arg]
     except irc.IrcError as error:
