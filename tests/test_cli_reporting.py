@@ -24,9 +24,6 @@ from tests.cli_reports import fine, working_folder
 from tests.command_line import EXAMPLES, irc_here, irc_process
 
 IRC = Path(sys.executable).with_name("irc")
-WITH_JSON = sorted(
-    name for name, command in cli.commands.items() if any("--json" in each.opts for each in command.params)
-)
 REPORTING = sorted(name for name, command in cli.commands.items()
                    if any("--timings" in each.opts for each in command.params))  # fmt: skip
 # The arguments of a command that ends with a coded error. `cache` has none that could fail.
@@ -246,8 +243,9 @@ def test_errors_and_marks_have_colors(folder: Path, monkeypatch: pytest.MonkeyPa
 # -- errors as JSON --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", WITH_JSON)
+@pytest.mark.parametrize("verb", [*sorted(cli.commands), "no-command", "--json"])
 def test_errors_are_json_on_stdout(folder: Path, verb: str) -> None:
+    """Where the command, or its option --json, is a mistake, too."""
     attempts = [(verb, "--json", "--not-an-option")]
     attempts += [(verb, *FAILING.get(verb, ("missing.onnx",)), "--json")] if verb != "cache" else []
     for arguments in attempts:
@@ -257,7 +255,8 @@ def test_errors_are_json_on_stdout(folder: Path, verb: str) -> None:
         first = stated["errors"][0]
         assert set(first) == {"code", "message", "place", "origin", "expected", "notes", "help"}
         assert result.err.startswith(f"error[{first['code']}]: {first['message']}\n")
-        assert irc_here(*(each for each in arguments if each != "--json"), folder=folder).out == ""
+        if verb in cli.commands:
+            assert irc_here(*(each for each in arguments if each != "--json"), folder=folder).out == ""
 
 
 # -- streams, disks, interrupts --------------------------------------------------------------------------------

@@ -61,8 +61,7 @@ class Command(click.Command):
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
         # Before arguments are read: an error in them is printed as JSON, too.
-        has_json = any("--json" in parameter.opts for parameter in self.params)
-        context.ensure_object(Reporting).json = has_json and "--json" in arguments
+        context.ensure_object(Reporting).json = "--json" in arguments
         if not context.resilient_parsing:
             values, _, order = self.make_parser(context).parse_args(args=list(arguments))
             for option, number in Counter(order).items():
@@ -95,6 +94,10 @@ class Commands(click.Group):
     """The group of all commands."""
 
     command_class = Command
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        context.ensure_object(Reporting).json = "--json" in arguments  # a name that is no command's is an error, too
+        return super().parse_args(context, arguments)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))
