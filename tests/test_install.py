@@ -188,3 +188,13 @@ def test_commands_of_the_workflow_run(tmp_path: Path) -> None:
     for each in commands:
         done = irc_here(*each.split(), folder=tmp_path)
         assert done.code == 0, done.err
+
+
+def test_tests_of_the_workflows_need_no_torch() -> None:
+    """What is tested on other systems, and of the source distribution, can be imported without PyTorch and Triton."""
+    texts = [path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))]
+    lines = [re.findall(r"python -m pytest -q ((?:tests/test_\w+\.py\s*)+)", text) for text in texts]
+    files = sorted({name for runs in lines for each in runs for name in each.split()})
+    assert len(files) >= 8
+    program = "import sys, pytest; sys.modules |= {'torch': None, 'triton': None}; sys.exit(pytest.main(sys.argv[1:]))"
+    command(sys.executable, "-c", program, "--collect-only", "-q", "-p", "no:cacheprovider", *files, cwd=ROOT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -226,7 +227,7 @@ def test_text_does_not_depend_on_the_hash_seed():
     program = "import sys; from irc.parser import parse; print(parse(sys.stdin.read()))"
     outputs = {
         subprocess.run([sys.executable, "-c", program], input=BLOCK, capture_output=True, text=True, check=True,
-                       env={"PYTHONHASHSEED": seed, "PATH": ""}).stdout for seed in ("0", "1")
+                       env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in ("0", "1")
     }  # fmt: skip
     assert outputs == {BLOCK + "\n"}
 
