@@ -76,7 +76,7 @@ def allow(*folders: str | Path, replace_inputs: bool = False, **limits: Unpack[L
     """In this block files that a model names may also lie in these folders, limits have these values, and, with
     `replace_inputs`, what is written may take the place of a file that was read for it.
 
-    Raises `usage.value` for a limit that there is not.
+    `irc doc limits` lists the limits. Raises `usage.value` for one that there is not.
     """
     for name in limits:
         if name not in LIMITS:

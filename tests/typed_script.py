@@ -12,6 +12,8 @@ import irc
 if TYPE_CHECKING:
     from typing import assert_type
 
+    from torch.fx import GraphModule
+
     from irc.driver.benchmarking import BenchReport
     from irc.driver.checking import CheckReport
     from irc.driver.compile_report import CompileReport as GraphsReport
@@ -51,7 +53,7 @@ def verbs(program: Any) -> None:
     assert_type(irc.doc("ops"), str)
     assert_type(irc.report(clear=True), GraphsReport)
     assert_type(irc.trace(lambda x: x, "f32[B]"), irc.Module)
-    irc.to_fx(module, settings=settings).graph.lint()
+    assert_type(irc.to_fx(module, settings=settings), GraphModule)
     with irc.allow("weights", inlined=10):
         pass
 

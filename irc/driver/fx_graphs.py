@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from irc import dims
 from irc.cloning import Cloner
@@ -26,12 +26,15 @@ from irc.dtypes import STRING
 from irc.ir import Operation
 from irc.module import Module
 
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
 PIPELINE = "legalize,windows,scatters,dce"
 FILE = "<program of irc.to_fx>"  # what tracebacks call the host program
 PRIMES = (7, 11, 13, 17, 19, 23, 29, 31)  # examples of sizes: apart from one another, and from 0 and 1
 
 
-def to_fx(source: Source, *, settings: Settings | None = None) -> Any:
+def to_fx(source: Source, *, settings: Settings | None = None) -> GraphModule:
     """The main function of a model as a torch.fx.GraphModule of ATen operations, on the CPU.
 
     It takes a tensor for each argument, in order, and gives a tuple of the function's results, in order; what the
@@ -89,7 +92,7 @@ class Recording:
         self.main, self.program = module.main, program
         self.weights = {name: to_tensor(each.array(), each.dtype) for name, each in program.weights.items()}
 
-    def graph(self) -> Any:
+    def graph(self) -> GraphModule:
         """The graph. Raises `fx.unsupported` and `fx.sizes`."""
         import torch
         from torch._subclasses import FakeTensorMode
