@@ -475,6 +475,12 @@ def test_compile_needs_neither_torch_nor_triton(folder: Path) -> None:
     assert (folder / "model.triton" / "kernels.py").is_file()
     for arguments in (
         ["run", "small.irc", "--backend", "triton"],
+        ["run", "model.triton"],
+        ["check", "small.irc", "--backend", "triton"],
+        ["reduce", "small.irc", "--backend", "triton", "-o", "reduced"],
+        ["bench", "small.irc", "--backend", "triton"],
+        ["profile", "small.irc", "--backend", "triton"],
+        ["tune", "model.triton"],
         ["kernels", "small.irc", "--target", "sm_80"],
         ["compile", "small.irc", "--backend", "triton", "--target", "sm_80", "-o", "out"],
     ):

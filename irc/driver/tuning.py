@@ -118,7 +118,8 @@ def as_tensors(function: Function, arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def gpu(purpose: str) -> tuple[str, str]:
-    """The name and the architecture of this machine's GPU; raises `device.missing`."""
+    """The name and the architecture of this machine's GPU; raises `device.missing` and `install.missing_extra`."""
+    require_triton(purpose)
     import torch
 
     if not torch.cuda.is_available():
