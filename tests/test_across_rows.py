@@ -204,6 +204,20 @@ def test_rows_of_open_sizes() -> None:
     assert parts.programs >= 132 and combined.distinct_bytes < parts.distinct_bytes / 4
 
 
+def test_deviations_of_repeated_rows_beside_maxima_of_rows(tmp_path: Path) -> None:
+    """Means of means across rows are the same for each row, and none is known before the loop over rows."""
+    def function(x: Value, y: Value) -> tuple[Value, ...]:
+        rows = ops.expand(x, shape=y.type.shape)
+        centered = ops.sub(rows, ops.reduce_mean(rows, axes=(0,), keep_dims=True))
+        greatest = ops.reduce_max(ops.mul(rows, y), axes=(1,), keep_dims=True)
+        return ops.sub(greatest, x), ops.sqrt(ops.reduce_mean(ops.mul(centered, centered), axes=(0,), keep_dims=True))
+
+    module = irc.opt(trace(function, "f32[1, 3]", "f32[4, 3]"), "default", settings=Settings())
+    run = harness.run(module, folder=tmp_path, fuse=False)
+    for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
 # -- what is illegal -------------------------------------------------------------------------------------------
 
 ILLEGAL = {

@@ -40,8 +40,9 @@ def reduced_axes(roots: tuple[Root, ...], divisible: Collection[Node]) -> tuple[
         for node in reductions
     )
     reductions_share_their_axes(() if known else reductions)
+    # Every reduction is in the loop over rows, even one over rows of a value that is the same for all of them.
     read_in_rows = [node for node in depending_on_reductions(nodes, across)
-                    if node.axes & across or (isinstance(node, Reduce) and set(node.bound) == columns)]  # fmt: skip
+                    if node.axes & across or isinstance(node, Reduce)]  # fmt: skip
     results_across_rows_are_read_after_them(read_in_rows, [node for node in reductions if across == {*node.bound}])
     extent = size_of(by_axes[columns])
     most = WHOLE_ROW if isinstance(extent, int) else WHOLE_ROW_UNKNOWN
