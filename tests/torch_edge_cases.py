@@ -243,9 +243,9 @@ WITHIN = {
     "kth": lambda x: x.kthvalue(2, dim=1)[0],
 }  # fmt: skip
 QUANTILES = {"quantile": lambda x: torch.quantile(x, 0.4, dim=1),
-             # PyTorch 2.11 does not export it.
-             **({"nanquantile": lambda x: torch.nanquantile(x, 0.6, dim=1)} if torch.__version__ >= "2.12" else {}),
-             }  # fmt: skip
+             "nanquantile": lambda x: torch.nanquantile(x, 0.6, dim=1)}  # fmt: skip
+if torch.__version__ < "2.12":  # which does not export those of one number
+    QUANTILES = {}
 CUMULATIVE = {"cumprod": lambda x: x.cumprod(0), "cumsum": lambda x: x.cumsum(0), "std": torch.std, "norm": torch.norm}
 OF_NOTHING = {
     "sum": lambda x: x.sum(0), "mean": lambda x: x.mean(0), "mean_all": lambda x: x.mean(), "prod": lambda x: x.prod(0),
