@@ -105,8 +105,8 @@ MUTATIONS = (
     Mutation(
         "layer_norm: no epsilon",
         NORMALIZATION,
-        "return div(centred, sqrt(add(variance, epsilon)))",
-        "return div(centred, sqrt(variance))",
+        "return div(centered, sqrt(add(variance, epsilon)))",
+        "return div(centered, sqrt(variance))",
         named("layer_norm"),
     ),
     Mutation(

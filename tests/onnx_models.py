@@ -37,7 +37,7 @@ M_PERTURB = -6  # of mallopt(3)
 
 
 def in_runtime(proto: onnx.ModelProto, inputs: Mapping[str, Any]) -> list[Any]:
-    """The outputs by ONNX Runtime, its optimisations off."""
+    """The outputs by ONNX Runtime, its optimizations off."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

@@ -272,9 +272,9 @@ def test_softmax_finds_its_axis_and_a_guarded_maximum():
 
 def spelled_norm(x: Any, scale: Any, bias: Any, *, axis: int = 2, epsilon: float = 1e-6, count: float = 8) -> Any:
     mean = div(reduce_sum(x, axes=(axis,), keep_dims=True), count)
-    centred = sub(x, mean)
-    variance = div(reduce_sum(mul(centred, centred), axes=(axis,), keep_dims=True), count)
-    return add(mul(mul(centred, reciprocal(sqrt(add(variance, epsilon)))), scale), bias)
+    centered = sub(x, mean)
+    variance = div(reduce_sum(mul(centered, centered), axes=(axis,), keep_dims=True), count)
+    return add(mul(mul(centered, reciprocal(sqrt(add(variance, epsilon)))), scale), bias)
 
 
 def with_parameters(program: Any, shape: tuple[int, ...]) -> Any:
@@ -320,9 +320,9 @@ def test_bias_before_scale_is_no_layer_norm():
 
 def test_named_operations_within_a_spelling_are_seen_through():
     def program(x):
-        centred = sub(x, reduce_mean(x, axes=(2,), keep_dims=True))
-        power = reduce_mean(pow_(centred, 2.0), axes=(2,), keep_dims=True)
-        return div(centred, sqrt(add(power, 1e-12)))
+        centered = sub(x, reduce_mean(x, axes=(2,), keep_dims=True))
+        power = reduce_mean(pow_(centered, 2.0), axes=(2,), keep_dims=True)
+        return div(centered, sqrt(add(power, 1e-12)))
 
     assert raised_names(program, "f32[B, S, 8]") == ["layer_norm"]
     assert raised_names(lambda x: mul(x, sigmoid(x)), "f32[B, 8]") == ["silu"]

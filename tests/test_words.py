@@ -98,6 +98,10 @@ BANNED = {
     r"brings?|brought": "defines, contains, adds",
     r"(?<!plan\.)refus(?:es?|ed(?!:)|als?|ing)": "reject, fail; failure",
     r"(?<!')person(?:'s)?": "user",
+    # American spelling
+    r"\w*(?:neighbour|favour|honour|behaviour)\w*": "neighbor, favor, honor, behavior",
+    r"centre[ds]?|labelled": "center, centered, labeled",
+    r"\w*(?:optim|normal|initial|quant|serial|recogn|organ|general)is(?:e[ds]?|ing|ations?|able)": "-ize, -ization",
 }
 # Names of variables, parameters, attributes and functions that do not state what they hold: write `matches`,
 # `new_values`, `expected`.

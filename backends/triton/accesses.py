@@ -42,7 +42,7 @@ def marked(text: str, source: str | Load | Store, lines: int = 1) -> str:
 def is_wide(access: Load | Store, schedule: Schedule) -> bool:
     """Whether an access is aligned and contiguous in runs of 128 bits, and its tile has as many for each thread.
 
-    Along the innermost axis neighbours are neighbours in memory; all else in the address, the extent of that axis and
+    Along the innermost axis neighbors are neighbors in memory; all else in the address, the extent of that axis and
     what guards say of it are multiples of 128 bits.
     """
     inner, bits = schedule.columns or schedule.rows, access.buffer.dtype.bits

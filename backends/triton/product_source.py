@@ -99,7 +99,7 @@ class ProductWriter(KernelWriter):
         return self.runs[atom] if atom in self.runs else super()._run(tile, atom)
 
     def _written(self, access: Load | Store) -> Dim:
-        """The index with neighbouring axes of a tile as one, and with a name for where in a window an element is."""
+        """The index with neighboring axes of a tile as one, and with a name for where in a window an element is."""
         index = access.index
         for guard in access.guards:
             if is_of_window(guard, self.summed):

@@ -1,4 +1,4 @@
-"""Shorter index arithmetic, as it is written by hand: neighbouring axes of a tile as one index (`flattened`), and an
+"""Shorter index arithmetic, as it is written by hand: neighboring axes of a tile as one index (`flattened`), and an
 index that guards test by a name (`at_place`)."""
 
 from __future__ import annotations

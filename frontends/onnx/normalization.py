@@ -142,6 +142,6 @@ def local_response_normalization(x: Value, /, *, alpha: float = 1e-4, beta: floa
 @reads("MeanVarianceNormalization", since=9)
 def mean_variance_normalization(x: Value, /, *, axes: Ints = (0, 2, 3)):
     """(x - mean) / (deviation + 1e-9)."""
-    centred = ops.sub(x, ops.reduce_mean(x, axes=axes, keep_dims=True))
-    variance = ops.reduce_mean(ops.mul(centred, centred), axes=axes, keep_dims=True)
-    return ops.div(centred, ops.add(ops.sqrt(variance), 1e-9))
+    centered = ops.sub(x, ops.reduce_mean(x, axes=axes, keep_dims=True))
+    variance = ops.reduce_mean(ops.mul(centered, centered), axes=axes, keep_dims=True)
+    return ops.div(centered, ops.add(ops.sqrt(variance), 1e-9))

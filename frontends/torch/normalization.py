@@ -127,10 +127,10 @@ def batch_norm_in_training(input, weight, bias, *others):
     axes = (0, *range(2, input.rank))
     wide = converted(input, accumulator_of(input.dtype))
     own_mean = ops.reduce_mean(wide, axes=axes, keep_dims=False)
-    centred = ops.sub(wide, per_channel(own_mean, input.rank))
-    own_variance = ops.reduce_mean(ops.square(centred), axes=axes, keep_dims=False)
+    centered = ops.sub(wide, per_channel(own_mean, input.rank))
+    own_variance = ops.reduce_mean(ops.square(centered), axes=axes, keep_dims=False)
     inverse = ops.rsqrt(ops.add(own_variance, eps))
-    result = ops.mul(centred, per_channel(inverse, input.rank))
+    result = ops.mul(centered, per_channel(inverse, input.rank))
     if weight is not None:
         result = ops.mul(result, per_channel(converted(weight, wide.dtype), input.rank))
     if bias is not None:

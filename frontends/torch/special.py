@@ -210,7 +210,7 @@ def angle(self):
     return ops.select(ops.is_nan(x), x, turned)
 
 
-# -- neighbours and parts of numbers ----------------------------------------------------------------------------------
+# -- neighbors and parts of numbers ----------------------------------------------------------------------------------
 
 
 @reads("nextafter")

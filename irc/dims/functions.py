@@ -117,7 +117,7 @@ def exact_divide(a: Dim, b: Dim) -> Dim | None:
 
 @lru_cache(CACHED)
 def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
-    """Quotient and remainder together: one set of rules keeps `b*(a//b) + a % b = a` recognisable."""
+    """Quotient and remainder together: one set of rules keeps `b*(a//b) + a % b = a` recognizable."""
     low, high = bounds(b)
     if low == high == 0:
         raise DimError(f"division by zero: {a} by {b}")

@@ -1,6 +1,6 @@
-"""How wide accesses are: the neighbours in memory that a thread can load or store at once, by the index of an access.
+"""How wide accesses are: the neighbors in memory that a thread can load or store at once, by the index of an access.
 
-A run of neighbours is one access where it is aligned: all else in the address is a multiple of it, as are the extent of
+A run of neighbors is one access where it is aligned: all else in the address is a multiple of it, as are the extent of
 its axis and what guards test along it. Start at `accesses_of_threads`.
 """
 
@@ -22,7 +22,7 @@ WIDEST = 128  # bits that a thread loads or stores at once
 
 
 def run_along(access: Load | Store, axis: Variable) -> int:
-    """The elements of an aligned run along an axis whose neighbours are neighbours in memory, at most 128 bits of them;
+    """The elements of an aligned run along an axis whose neighbors are neighbors in memory, at most 128 bits of them;
     a guard that does not vary over the axis is the same for a whole run."""
     most = gcd(max(1, WIDEST // (8 * access.buffer.dtype.itemsize)), dims.multiple_of(axis.extent))
     if most == 1:

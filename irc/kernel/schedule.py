@@ -30,7 +30,7 @@ WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs,
 LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
-STRIDED_ELEMENTS = 8_192  # where neighbouring rows are neighbours in memory: the more rows the better
+STRIDED_ELEMENTS = 8_192  # where neighboring rows are neighbors in memory: the more rows the better
 # Elements of a tile by loads: of windows of 49 places, 16 rows of 128. Triton 3.9 spills at twice as many, since its
 # assembler for sm_90 and later keeps more loads in flight; 3.6 to 3.8 need half of the registers.
 MOST_LOADED = 1 << 18
@@ -43,7 +43,7 @@ NARROW = 32  # columns that are too few for a tile axis of their own
 
 def merge_axes(roots: tuple[Root, ...], parallel: Axes, bound: Axes,
                across: Axes = ()) -> tuple[tuple[Root, ...], Axes, Axes, Axes]:  # fmt: skip
-    """Make neighbours one axis where no index needs them apart, and the same operands of products vary over both."""
+    """Make neighbors one axis where no index needs them apart, and the same operands of products vary over both."""
     indices = {index: index for node in walk(roots) if node.is_placed for index in node.indices}
     rows, columns, others = parallel, bound, across
     products = products_of(roots)
@@ -84,7 +84,7 @@ def over_joined(index: Dim, outer: Variable, inner: Variable) -> Dim:
 
 def contiguous_last(roots: tuple[Root, ...], bound: Axes) -> tuple[tuple[Root, ...], Axes]:
     """The kernel of products with that of several summed axes last along which an operand is contiguous, the first one
-    where both are, so that a block of what is summed reads neighbours: of a convolution whose channels are stored last,
+    where both are, so that a block of what is summed reads neighbors: of a convolution whose channels are stored last,
     these. The order of a sum is open."""
     loads = [node for product in products_of(roots) for operand in product.operands for node in walk((operand,))
              if isinstance(node, Load)]  # fmt: skip
@@ -99,7 +99,7 @@ def contiguous_last(roots: tuple[Root, ...], bound: Axes) -> tuple[tuple[Root, .
 
 
 def unit_stride(address: Dim) -> Variable | None:
-    """The axis along which neighbouring elements are neighbours in memory."""
+    """The axis along which neighboring elements are neighbors in memory."""
     terms = address.terms if isinstance(address, Expr) else ()
     alone = [monomial[0] for monomial, coefficient in terms if coefficient == 1 and len(monomial) == 1]
     return next((atom for atom, power in alone if power == 1 and isinstance(atom, Variable)), None)
@@ -176,7 +176,7 @@ def column_axis(loads: Sequence[Load], stores: Sequence[Store], parallel: Axes) 
 
 
 def sorted_last(rows: Axes, loads: Sequence[Load], column: Variable) -> Axes:
-    """The rows with that axis last along which some load is contiguous, so that a block of rows reads neighbours."""
+    """The rows with that axis last along which some load is contiguous, so that a block of rows reads neighbors."""
     strides = [unit_stride(load.index) for load in loads if column in load.axes]
     last = next((stride for stride in strides if stride in rows), None)
     return tuple(sorted(rows, key=lambda axis: axis is last))

@@ -55,7 +55,7 @@ def narrow(x: Any, dtype: np.dtype[Any]) -> Array:
 
 
 def round_to_odd(x: Array) -> Array:
-    """The array as f32: exact where f32 can be, else that one of the two neighbours whose last bit is 1.
+    """The array as f32: exact where f32 can be, else that one of the two neighbors whose last bit is 1.
 
     Source: Boldo and Melquiond, "Emulation of FMA and correctly rounded sums" (2008), section 3.
     """

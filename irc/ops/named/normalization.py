@@ -198,16 +198,16 @@ log_softmax.types(_along_axis)
 # -- normalizations --------------------------------------------------------------------------------------------
 
 
-def centred_and_variance(wide: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
+def centered_and_variance(wide: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
     """The distances to the mean over `axes`, and the mean of their squares, which keeps its dims."""
-    centred = sub(wide, reduce_mean(wide, axes=axes, keep_dims=True))
-    return centred, reduce_mean(mul(centred, centred), axes=axes, keep_dims=True)
+    centered = sub(wide, reduce_mean(wide, axes=axes, keep_dims=True))
+    return centered, reduce_mean(mul(centered, centered), axes=axes, keep_dims=True)
 
 
 def normal(wide: Value, axes: tuple[int, ...], epsilon: float) -> Value:
     """`wide` with mean 0 and variance 1 over `axes`."""
-    centred, variance = centred_and_variance(wide, axes)
-    return div(centred, sqrt(add(variance, epsilon)))
+    centered, variance = centered_and_variance(wide, axes)
+    return div(centered, sqrt(add(variance, epsilon)))
 
 
 def moments_in_one_pass(wide: Value, axes: tuple[int, ...]) -> tuple[Value, Value]:
@@ -247,18 +247,18 @@ def layer_norm(
 
 @spelling(layer_norm)
 def _(x, scale=None, bias=None, *, axis, epsilon):
-    centred, variance = moments_in_one_pass(widen(x), trailing(axis, x.rank))
-    return convert(scaled(mul(centred, rsqrt(add(variance, epsilon))), scale, bias), x.dtype)
+    centered, variance = moments_in_one_pass(widen(x), trailing(axis, x.rank))
+    return convert(scaled(mul(centered, rsqrt(add(variance, epsilon))), scale, bias), x.dtype)
 
 
 @spelling(layer_norm)
 def _(x, scale=None, bias=None, *, axis, epsilon):
     # Flax folds the scale into the reciprocal of the deviation before it meets x.
-    centred, variance = moments_in_one_pass(widen(x), trailing(axis, x.rank))
+    centered, variance = moments_in_one_pass(widen(x), trailing(axis, x.rank))
     factor = rsqrt(add(variance, epsilon))
     if scale is not None:
         factor = mul(factor, convert(fitted(scale, x.shape), factor.dtype))
-    return convert(scaled(mul(centred, factor), None, bias), x.dtype)
+    return convert(scaled(mul(centered, factor), None, bias), x.dtype)
 
 
 @op
