@@ -96,7 +96,8 @@ class Commands(click.Group):
     command_class = Command
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        context.ensure_object(Reporting).json = "--json" in arguments  # a name that is no command's is an error, too
+        if not context.resilient_parsing:  # a completion has its own object
+            context.ensure_object(Reporting).json = "--json" in arguments  # a name of no command is an error, too
         return super().parse_args(context, arguments)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from irc.diagnostics import Location, fail
 from irc.files import MappedFile, open_file, open_inside, replacing
@@ -23,9 +23,6 @@ from irc.library_calls import product_flops
 from irc.module import Module
 from irc.onnx_runtime import onnx_runtime, start_session
 from irc.sizes import representative_sizes
-
-if TYPE_CHECKING:
-    from onnxruntime import SessionOptions
 
 SCHEMA = "irc.session/1"
 SUFFIX = ".session.json"
@@ -196,7 +193,7 @@ def providers_for(model: str | Path | None) -> list[str]:
     return list(providers)
 
 
-def session_options(model: str | Path | None = None, *, threads: int | None = None) -> SessionOptions:
+def session_options(model: str | Path | None = None, *, threads: int | None = None) -> Any:
     """An onnxruntime.SessionOptions with what is advised beside a model, ONNX Runtime's defaults where nothing is.
 
     `threads` replaces the advised number. Providers are not options of ONNX Runtime's sessions: `read_advice` has
