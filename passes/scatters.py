@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -12,6 +12,7 @@ import numpy as np
 from irc import dims
 from irc.dims import Dim
 from irc.dtypes import I64
+from irc.index_map import inverse
 from irc.ir import Operation, Value
 from irc.module import Module
 from irc.op import Builder
@@ -56,19 +57,37 @@ class Scatters(Pass):
 
     def run(self, module: Module, context: PassContext) -> bool:
         updated = set(module.main.updates.values())
-        scatters = [each for each in module.walk() if each.name == "scatter" and _replaces(each)]
-        operations = [each for each in scatters
-                      if _is_to_one_place(each) or _is_to_a_window(each) or _is_to_rows_of(updated, each)]  # fmt: skip
-        for operation in operations:
+        forms = [(each, _form_of(each, updated)) for each in module.walk() if each.name == "scatter"]
+        operations = [(operation, form) for operation, form in forms if form is not None]
+        for operation, form in operations:
             with Builder.before_operation(operation, operation.location.by("scatters")):
-                result = _selected(operation)
+                result = _selected(operation, form)
             operation.replace([result])
         context.count("scatters", "rewritten", len(operations))
         return bool(operations)
 
 
-def _replaces(operation: Operation) -> bool:
-    return operation.attributes["reduction"] == "none" and all(each.type.is_ranked for each in operation.inputs)
+# Of the operand, the indices, the updates and the order of the operand's axes in which indices are along them: where it
+# is written to, and for all of its elements what is written there.
+Form = Callable[[Value, Value, Value, tuple[int, ...]], tuple[Value, Value]]
+
+
+def _form_of(operation: Operation, updated: Collection[Value]) -> Form | None:
+    """How a scatter is selected; `updated` are the arguments that the program updates."""
+    if operation.attributes["reduction"] != "none" or not all(each.type.is_ranked for each in operation.inputs):
+        return None
+    if _is_to_one_place(operation):
+        return _at_place
+    if _is_to_a_window(operation):
+        return _in_window
+    return _in_rows if _is_to_rows_of(updated, operation) else None
+
+
+def _untransposed(x: Value) -> tuple[Value, tuple[int, ...]]:
+    """What x is the transpose of, and its order; of other values these as they are."""
+    if x.operation is not None and x.operation.name == "transpose":
+        return x.operation.inputs[0], x.operation.attributes["permutation"]
+    return x, tuple(range(x.rank))
 
 
 def _is_to_one_place(operation: Operation) -> bool:
@@ -90,8 +109,7 @@ def _is_to_a_window(operation: Operation) -> bool:
 def _is_to_rows_of(updated: Collection[Value], operation: Operation) -> bool:
     """Whether the places are along the first axis of one of some arguments, or of its transpose."""
     x, indices, _ = operation.inputs
-    argument = x.operation.inputs[0] if x.operation is not None and x.operation.name == "transpose" else x
-    return argument in updated and x.rank > 1 and indices.rank == 2 and indices.shape[1] == 1
+    return _untransposed(x)[0] in updated and x.rank > 1 and indices.rank == 2 and indices.shape[1] == 1
 
 
 def _are_consecutive(x: Value, extent: Dim) -> bool:
@@ -130,47 +148,32 @@ def _are_from_the_start(x: Value, extent: Dim) -> bool:
     return table is not None and table.name == "iota" and dims.product(table.attributes["shape"]) == extent
 
 
-def _selected(operation: Operation) -> Value:
+def _selected(operation: Operation, form: Form) -> Value:
     """The selection; of a transposed operand before it is transposed, so that the result has its layout."""
-    x, indices, updates = operation.inputs
-    order = tuple(range(x.rank))
-    if x.operation is not None and x.operation.name == "transpose":
-        order, x = x.operation.attributes["permutation"], x.operation.inputs[0]
-    if _is_to_one_place(operation):
-        depth = _depth(indices)
-        update = reshape(updates, shape=(*(1,) * depth, *(x.shape[axis] for axis in order[depth:])))
-        update = transpose(update, permutation=tuple(map(order.index, range(x.rank))))
-        here = _at_place(x, indices, order)
-    else:
-        update = transpose(updates, permutation=tuple(map(order.index, range(x.rank))))
-        written = _in_window if _is_to_a_window(operation) else _in_rows
-        here, update = written(x, indices, update, order[0])
+    (x, order), (indices, updates) = _untransposed(operation.inputs[0]), operation.inputs[1:]
+    here, update = form(x, indices, updates, order)
     result: Value = select(here, update, x)
     return result if order == tuple(range(x.rank)) else transpose(result, permutation=order)
 
 
-def _at_place(x: Value, indices: Value, order: tuple[int, ...]) -> Value:
-    """Where x is written to by one index vector, whose elements are along axes of x in an order."""
-    depth, parts = _depth(indices), list[Value]()
+def _at_place(x: Value, indices: Value, updates: Value, order: tuple[int, ...]) -> tuple[Value, Value]:
+    """By one index vector."""
+    depth, parts = indices.shape[-1], list[Value]()
+    assert isinstance(depth, int)
+    update = reshape(updates, shape=(*(1,) * depth, *(x.shape[axis] for axis in order[depth:])))
     places = reshape(indices, shape=(depth,))
     for position in range(depth):
         axis = order[position]
         place = slice_(places, starts=(position,), stops=(position + 1,), steps=(1,))
         place = gather(_along(x, axis), place, axis=0)  # checked, and counted from the end
         parts.append(_beside(equal(_along(x, axis), place), x.rank, axis))
-    return reduce(bitwise_and, parts)
+    return reduce(bitwise_and, parts), transpose(update, permutation=inverse(order))
 
 
-def _depth(indices: Value) -> int:
-    """The length of index vectors."""
-    depth = indices.shape[-1]
-    assert isinstance(depth, int)
-    return depth
-
-
-def _in_window(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Value, Value]:
-    """Where x is written to by updates at consecutive places of an axis, and for all places what is written there."""
-    extent, count, places = x.shape[axis], indices.shape[0], cast(reshape(indices, shape=indices.shape[:1]), to=I64)
+def _in_window(x: Value, indices: Value, updates: Value, order: tuple[int, ...]) -> tuple[Value, Value]:
+    """At consecutive places of an axis."""
+    axis, count, places = order[0], indices.shape[0], cast(reshape(indices, shape=indices.shape[:1]), to=I64)
+    extent = x.shape[axis]
     if dims.less_equal(1, count) is not True:  # of no places the first is 0, which is one
         places = pad(places, low=(0,), high=(1,))
     first, along = slice_(places, starts=(0,), stops=(1,), steps=(1,)), _along(x, axis)
@@ -184,19 +187,25 @@ def _in_window(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Val
         first = gather(every, add(first, number(extent, I64)), axis=0, bounds="positive")
         place = mod(sub(along, first), number(extent, I64))
         here = less(place, number(count, I64))
-    beside = [int(each == axis) for each in range(x.rank)]
-    place = minimum(maximum(add(place, 1), 0), number(count + 1, I64))
-    rows = gather(pad(updates, low=tuple(beside), high=tuple(beside)), place, axis=axis, bounds="promised")
-    return _beside(here, x.rank, axis), rows
+    row = minimum(maximum(add(place, 1), 0), number(count + 1, I64))
+    return _beside(here, x.rank, axis), _rows_of(updates, row, order, 1)
 
 
-def _in_rows(x: Value, indices: Value, updates: Value, axis: int) -> tuple[Value, Value]:
-    """The same at any places of an axis; of updates to one place the last."""
-    count, none = indices.shape[0], expand(number(0, I64), shape=(x.shape[axis],))
-    row = scatter(none, indices, add(iota(shape=(count,), axis=0, dtype=I64), 1))  # counted from 1
-    low = tuple(int(each == axis) for each in range(x.rank))
-    rows = gather(pad(updates, low=low, high=(0,) * x.rank), row, axis=axis, bounds="promised")
-    return _beside(less(0, row), x.rank, axis), rows
+def _in_rows(x: Value, indices: Value, updates: Value, order: tuple[int, ...]) -> tuple[Value, Value]:
+    """At any places of an axis; of updates to one place the last counts."""
+    axis, count = order[0], indices.shape[0]
+    none = expand(number(0, I64), shape=(x.shape[axis],))
+    row = scatter(none, indices, add(iota(shape=(count,), axis=0, dtype=I64), 1))
+    return _beside(less(0, row), x.rank, axis), _rows_of(updates, row, order, 0)
+
+
+def _rows_of(updates: Value, row: Value, order: tuple[int, ...], after: int) -> Value:
+    """The rows of updates, counted from 1, in the order of the operand's axes. Others are zeros: row 0, and as many
+    `after` the last."""
+    moved = transpose(updates, permutation=inverse(order))
+    beside = [int(axis == order[0]) for axis in range(moved.rank)]
+    padded = pad(moved, low=tuple(beside), high=tuple(after * each for each in beside))
+    return gather(padded, row, axis=order[0], bounds="promised")
 
 
 def _along(x: Value, axis: int) -> Value:
