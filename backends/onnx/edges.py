@@ -18,6 +18,7 @@ from irc import dims
 from irc.backends.onnx.graph import Graph, Operand, value_info
 from irc.dims import Dim
 from irc.dtypes import BOOL, F64, U8, DType, limits
+from irc.index_map import inverse
 from irc.ir import Value
 from irc.types import TensorType
 
@@ -113,7 +114,7 @@ def scanned(g: Graph, start: Operand, x: Operand, shape: Sequence[Dim], axis: in
     if extends:
         ends = (1, TO_THE_END) if reverse else (0, -1)
         done = g.node("Slice", done, *(g.numbers([end]) for end in ends), g.numbers([0]))
-    return g.node("Transpose", done, perm=[order.index(i) for i in range(len(shape))]) if axis else done
+    return g.node("Transpose", done, perm=inverse(order)) if axis else done
 
 
 # -- integers ------------------------------------------------------------------------------------------------------

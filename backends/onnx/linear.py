@@ -17,6 +17,7 @@ from irc.backends.onnx.zeros import begun_with_0
 from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
+from irc.index_map import inverse
 from irc.interfaces import Combine, identity
 from irc.ir import Operation, Value
 from irc.types import TensorType
@@ -319,7 +320,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
     if is_folded:
         done = reshaped_exactly(g, done, wide, moved)
     if order != list(range(x.rank)):
-        done = g.node("Transpose", done, perm=[order.index(i) for i in range(x.rank)])
+        done = g.node("Transpose", done, perm=inverse(order))
     return g.cast(done, wide, x.dtype)
 
 

@@ -200,7 +200,7 @@ def with_slices(x: Value, dim: int, index: Value, source: Any, reduction: str) -
         ops.transpose(values, permutation=order),
         reduction=reduction,
     )
-    return reshaped(ops.transpose(written, permutation=tuple(map(order.index, range(flat.rank)))), x.shape)
+    return reshaped(ops.transpose(written, permutation=inverse(order)), x.shape)
 
 
 def added_along(x: Value, places: Value, axis: int, size: Dim) -> Value:
@@ -259,7 +259,7 @@ def diagonal_scatter(self, src, offset=0, dim1=0, dim2=1):
     x = ops.transpose(self, permutation=order)
     flat = reshaped(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
     written = reshaped(with_slices(flat, flat.rank - 1, places, src, "none"), x.shape)
-    return ops.transpose(written, permutation=tuple(map(order.index, range(self.rank))))
+    return ops.transpose(written, permutation=inverse(order))
 
 
 @reads("put")
@@ -303,7 +303,7 @@ def in_order_of_strides(flat: Value, x: Value) -> Value:
     order = memory_order(x)
     memory = reshaped(flat, [x.shape[axis] for axis in order])
     same = order == tuple(range(x.rank))
-    return memory if same else ops.transpose(memory, permutation=tuple(map(order.index, range(x.rank))))
+    return memory if same else ops.transpose(memory, permutation=inverse(order))
 
 
 def memory_order(x: Value) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import I32, accumulator_of
+from irc.index_map import inverse
 from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import Float, Integer, Number, op
@@ -64,7 +65,7 @@ def matmul(x: Number, y: Number, /) -> Value:
     )
     # dot gives: shared axes, those of x alone, M, those of y alone, N.
     order = [*both, *only_x, leading, *only_y, leading + 1]
-    permutation = tuple(order.index(i) for i in range(leading + 2))
+    permutation = inverse(order)
     return product if permutation == tuple(range(leading + 2)) else transpose(product, permutation=permutation)
 
 
