@@ -60,8 +60,6 @@ class Command(click.Command):
             return super().invoke(context)
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
-        # Before arguments are read: an error in them is printed as JSON, too.
-        context.ensure_object(Reporting).json = "--json" in arguments
         if not context.resilient_parsing:
             values, _, order = self.make_parser(context).parse_args(args=list(arguments))
             for option, number in Counter(order).items():
@@ -96,8 +94,9 @@ class Commands(click.Group):
     command_class = Command
 
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        # Before a command and its arguments are read: an error in them is printed as JSON, too.
         if not context.resilient_parsing:  # a completion has its own object
-            context.ensure_object(Reporting).json = "--json" in arguments  # a name of no command is an error, too
+            context.ensure_object(Reporting).json = "--json" in arguments
         return super().parse_args(context, arguments)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
