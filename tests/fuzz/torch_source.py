@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -272,8 +272,7 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
     `other_zeros` of products and of what maxima and minima are chosen from."""
     operands = {name: space[name] for name in line.operands}
     if number == 1 and CHOOSING.search(line.text):
-        _set(space, line, {name: to_torch(other_zeros(from_torch(space[name])))
-                           for name in (line.results if line.in_place else line.operands)})  # fmt: skip
+        _change_zeros(space, line, line.results if line.in_place else line.operands)
     if line.kind == "accumulated":
         assert not line.in_place, "what it adds up would change"
         space.update({name: _perturbed(tensor, generator, whole_too=True, overflows=number == 0)
@@ -287,7 +286,7 @@ def _sample(line: Line, space: dict[str, Any], generator: np.random.Generator, n
     if line.kind == "accumulated" and number == 1:
         _run_in_f64(line, space)
     if number == 1 and PRODUCTS.search(line.text):
-        space.update({name: to_torch(other_zeros(from_torch(space[name]))) for name in line.results})
+        _change_zeros(space, line, line.results)
     if not line.in_place:
         space.update(operands)
     if line.kind == "exact":
@@ -308,6 +307,10 @@ def _set(space: dict[str, Any], line: Line, tensors: Mapping[str, torch.Tensor])
             space[name].copy_(tensor)
         else:
             space[name] = tensor
+
+
+def _change_zeros(space: dict[str, Any], line: Line, names: Iterable[str]) -> None:
+    _set(space, line, {name: to_torch(other_zeros(from_torch(space[name]))) for name in names})
 
 
 def _overflow(line: Line, space: dict[str, Any]) -> None:
