@@ -28,7 +28,7 @@ from irc.user_files import load_declared
 class Cost:
     """What one launch or call costs, or several together.
 
-    kind: "pointwise", "reduction" or "product" of a kernel; "library" or "host" of a call; "plan" of several.
+    kind: "pointwise", "reduction", "scan" or "product" of a kernel; "library" or "host" of a call; "plan" of several.
     members: the names of the operations that it computes, such as ("exp", "add").
     bytes: distinct elements that it reads, and those that it writes. loaded: all loads and stores of all programs.
     flops: by kind, "products" and "other". programs: the size of the grid; of several the smallest.

@@ -5,8 +5,8 @@
 
 An interface has data and a trait has none, as in MLIR. The definition of an operation (`irc.op.OperationDefinition`)
 has both: `definition.traits` is the set of its traits, `definition.interfaces` the tuple of its interfaces, and
-`pointwise`, `movement`, `reduction`, `contraction`, `window`, `gather` and `scatter` are the interface of that kind or
-None. `irc doc OP` prints them. Passes and backends classify operations by these, not by lists of names.
+`pointwise`, `movement`, `reduction`, `contraction`, `window`, `scan`, `gather` and `scatter` are the interface of
+that kind or None. `irc doc OP` prints them. Passes and backends classify operations by these, not by lists of names.
 """
 
 from __future__ import annotations

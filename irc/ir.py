@@ -19,7 +19,7 @@ from irc import dims, order
 from irc.diagnostics import UNKNOWN, Location, did_you_mean, fail
 from irc.dims import Derived, Dim, Symbol
 from irc.index_map import Coordinates, Point
-from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Trait, Window
+from irc.interfaces import Contraction, DataMovement, Gather, Interface, Pointwise, Reduction, Scan, Trait, Window
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -141,6 +141,7 @@ class Definition(Protocol):
     reduction: Reduction | None
     contraction: Contraction | None
     window: Window | None
+    scan: Scan | None
     gather: Gather | None
     is_named: bool
     is_terminator: bool

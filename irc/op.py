@@ -45,6 +45,7 @@ from irc.interfaces import (
     Interface,
     Pointwise,
     Reduction,
+    Scan,
     Scatter,
     Trait,
     Window,
@@ -108,6 +109,7 @@ class OperationDefinition:
         self.reduction = self._interface(Reduction)
         self.contraction = self._interface(Contraction)
         self.window = self._interface(Window)
+        self.scan = self._interface(Scan)
         self.gather = self._interface(Gather)
         self.scatter = self._interface(Scatter)
         self.source_function = function

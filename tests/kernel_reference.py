@@ -20,7 +20,7 @@ from irc.dims import Dim, Indirect, Symbol
 from irc.index_map import Guards
 from irc.interfaces import identity
 from irc.kernel import Kernel
-from irc.kernel.dag import Apply, Constant, Dot, Index, Load, Node, Reduce, Select
+from irc.kernel.dag import Apply, Constant, Dot, Index, Load, Node, Reduce, Scan, Select
 
 REDUCERS = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
@@ -115,6 +115,12 @@ class _Evaluation:
             body = np.broadcast_to(operands[0], space)
             nothing = identity(node.kind, node.dtype)
             return REDUCERS[node.kind].reduce(body, axis=positions, keepdims=True, initial=nothing)
+        if isinstance(node, Scan):
+            (axis,) = node.bound
+            place = self.axes.index(axis)
+            body = np.broadcast_to(operands[0], np.broadcast_shapes(np.shape(operands[0]), self._extent(axis)))
+            flags = {"reverse": node.reverse, "exclusive": node.exclusive}
+            return ops.scan.evaluate([body], {"kind": node.kind, "axis": place, **flags})[0]
         if isinstance(node, Dot):
             positions = tuple(self.axes.index(axis) for axis in node.bound)
             first, second = (operand.astype(node.fed.numpy).astype(np.float64) for operand in operands)

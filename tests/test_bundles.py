@@ -102,6 +102,8 @@ FORMS = {
                           "f32[B, 1000]", "f32[A, 1000]", "bf16[20, 1000]"),
     "long rows": lambda: trace(lambda *x: [ops.reduce_max(each, axes=(1,)) for each in x],
                                *["f32[20, 20000]", "f32[40, 20000]"]),
+    "scans": lambda: trace(lambda x, y: [ops.scan(ops.exp(x), kind="sum", axis=1), ops.scan(y, kind="max", axis=1,
+                           reverse=True, exclusive=True)], "f32[20, 1000]", "f32[A, 1000]"),
     "shared": lambda: trace(lambda x, y: [ops.mul(x, 2.0), ops.neg(part(x, 100, 600)), ops.mul(y, y)],
                             "f32[900]", "f32[800]"),
     "halves": lambda: trace(lambda x: [ops.exp(part(x, 0, 400)), ops.tanh(part(x, 300, 700))], "f16[1000]"),
@@ -146,7 +148,7 @@ def test_reported_launches_and_bytes_are_those_dispatched(name: str, tmp_path: P
     assert separate.loaded_bytes == report.loaded_bytes and separate.peak_bytes == report.peak_bytes
 
 
-COMPILED = ("adam", "long rows")
+COMPILED = ("adam", "long rows", "scans")
 
 
 @pytest.mark.parametrize("name", [*COMPILED, *(pytest.param(each, marks=pytest.mark.slow) for each in FORMS

@@ -12,7 +12,7 @@ choice with the fewest `where`s. Start at `analyse`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from irc.dims import Variable
 from irc.dtypes import BOOL, FLOATS8, DType
 from irc.interfaces import identity
 from irc.kernel import Kernel
-from irc.kernel.dag import Apply, Constant, Dot, Load, Node, Reduce, Select, walk
+from irc.kernel.dag import Apply, Constant, Dot, Load, Node, Reduce, Scan, Select, walk
 
 # What a node holds in masked lanes: a NumPy scalar, FINITE (some number that is neither infinite nor NaN), or UNKNOWN.
 UNKNOWN = None
@@ -33,13 +33,13 @@ SWEEPS = 2  # times that each load's fill is tried: a better fill of one may dep
 class Masking:
     """The result of the analysis.
 
-    fills: the number in masked lanes of each load. wheres: the reductions whose argument requires a `where`, which puts
-    the neutral element in lanes beyond the extent. implied: the selects that require none. nan: the maxima and minima
-    that must return NaN where an element is NaN, which Triton's do not by themselves.
+    fills: the number in masked lanes of each load. wheres: the reductions, and scans from the end, whose argument
+    requires a `where`, which puts the neutral element in lanes beyond the extent. implied: the selects that require
+    none. nan: the maxima and minima that must return NaN where an element is NaN, which Triton's do not by themselves.
     """
 
     fills: dict[Load, Any]
-    wheres: frozenset[Reduce]
+    wheres: frozenset[Reduce | Scan]
     implied: frozenset[Select]
     nan: frozenset[Reduce]
 
@@ -47,7 +47,7 @@ class Masking:
 def analyse(kernel: Kernel) -> Masking:
     """Choose the fills of a kernel's loads, and determine the `where`s that are then required."""
     nodes = kernel.nodes
-    reductions = [node for node in nodes if isinstance(node, Reduce)] if kernel.online is None else []
+    reductions = [node for node in nodes if needs_neutral_lanes(node)] if kernel.online is None else []
     beyond = {node: ragged_axes(kernel, node) for node in reductions}
     reductions = [node for node in reductions if beyond[node]]
     ragged = frozenset[Variable]().union(*beyond.values())
@@ -60,7 +60,7 @@ def analyse(kernel: Kernel) -> Masking:
     fixed = addresses | multiplied | {load for load in fills if load.buffer.dtype in FLOATS8}
     choosable = [load for load in fills if (load.guards or load.axes & ragged) and load not in fixed]
 
-    def required_wheres() -> tuple[list[Reduce], list[Select]]:
+    def required_wheres() -> tuple[list[Reduce | Scan], list[Select]]:
         lanes = {axes: Lanes(fills, axes) for axes in beyond.values()}
         unmet = [node for node in reductions
                  if not same(lanes[beyond[node]].of(node.operands[0]), identity(node.kind, node.dtype))]  # fmt: skip
@@ -86,8 +86,13 @@ def analyse(kernel: Kernel) -> Masking:
     return Masking(fills, frozenset(unmet), decided, nan_sensitive(kernel))
 
 
-def ragged_axes(kernel: Kernel, node: Reduce) -> frozenset[Variable]:
-    """The axes that a reduction is over where its last block has lanes beyond them."""
+def needs_neutral_lanes(node: Node) -> TypeGuard[Reduce | Scan]:
+    """Whether lanes beyond the extent are combined with others: those before an element, of a scan."""
+    return isinstance(node, Reduce) or (isinstance(node, Scan) and node.reverse)
+
+
+def ragged_axes(kernel: Kernel, node: Reduce | Scan) -> frozenset[Variable]:
+    """The axes that a reduction or scan is over where its last block has lanes beyond them."""
     schedule = kernel.schedule
     tiles = (schedule.summed or schedule.columns, schedule.rows if kernel.across else None)
     masked = [frozenset(tile.axes) for tile in tiles if tile is not None and tile.masked]

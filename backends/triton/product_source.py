@@ -22,7 +22,7 @@ from irc.dtypes import F32, FLOATS8
 from irc.index_map import WRITTEN, Guard
 from irc.ir import Value
 from irc.kernel import Accumulate, Kernel, Loop, Placed, Scope, Tile
-from irc.kernel.dag import Dot, Load, Node, Reduce, Store, variables
+from irc.kernel.dag import Dot, Load, Node, Reduce, Scan, Store, variables
 from irc.kernel.nest import is_of_window
 from irc.kernel.product_schedule import side_of
 
@@ -164,10 +164,11 @@ class ProductWriter(KernelWriter):
         yield
         self.values, self.side = common, before
 
-    def _reduced_tile(self, node: Reduce) -> Tile | None:
+    def _reduced_tile(self, node: Reduce | Scan) -> Tile | None:
         return self.schedule.summed
 
-    def _reduced_position(self, node: Reduce) -> int:
+    def _reduced_position(self, node: Reduce | Scan) -> int:
+        assert isinstance(node, Reduce), "no kernel with products has scans (rule F21)"
         return 1 if side_of(node, self.products[0]) == "first" else 0
 
     def _lane_tiles(self, node: Reduce) -> Sequence[Tile]:

@@ -16,7 +16,7 @@ from irc.backends.triton.accesses import Access, AccessLine, is_wide, marked
 from irc.backends.triton.index_source import FLOAT8, INDEX, ORDER, IndexWriter
 from irc.backends.triton.lines import LINE_LENGTH, Part
 from irc.backends.triton.masks import analyse
-from irc.backends.triton.text import AND, COMPARE, Code, binary, call, identifier, method, number, plain, type_name
+from irc.backends.triton.text import AND, COMPARE, SUM, Code, binary, call, identifier, method, number, plain, type_name
 from irc.dims import Dim, Variable
 from irc.dtypes import BOOL, F32, FLOATS8, DType
 from irc.interfaces import identity
@@ -31,6 +31,7 @@ from irc.kernel.dag import (
     Load,
     Node,
     Reduce,
+    Scan,
     Select,
     Store,
     indices_compared,
@@ -41,6 +42,7 @@ from irc.schedule_options import ScheduleOptions
 
 INLINE_LENGTH = 60
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
+RUNNING = {"sum": "sums", "prod": "products", "max": "maxima", "min": "minima"}
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
 
@@ -152,6 +154,8 @@ class KernelWriter(IndexWriter):
             self._accumulate(scope.reduce)
         elif isinstance(scope, Reduce):
             self._finish(scope)
+        elif isinstance(scope, Scan):
+            self._assign(scope, self._scanned(scope), RUNNING[scope.kind])
         elif isinstance(scope, Store):
             self._store(scope, masks)
         elif isinstance(scope, Check):
@@ -251,8 +255,8 @@ class KernelWriter(IndexWriter):
 
     # -- reductions --------------------------------------------------------------------------------------------
 
-    def _body(self, node: Reduce) -> Code:
-        """A reduction's argument, with the lanes beyond the columns masked where they would count."""
+    def _body(self, node: Reduce | Scan) -> Code:
+        """The argument of a reduction or scan, with the lanes beyond the columns masked where they would count."""
         body = node.operands[0]
         columns = self._reduced_tile(node)
         assert columns is not None
@@ -263,11 +267,32 @@ class KernelWriter(IndexWriter):
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 
-    def _reduced_tile(self, node: Reduce) -> Tile | None:
-        """The tile axis that a reduction reduces."""
+    def _scanned(self, node: Scan) -> Code:
+        """A scan's value at each lane of its row."""
+        body = self._body(node)
+        axis, reverse = f"axis={self._reduced_position(node)}", ["reverse=True"] if node.reverse else []
+        if node.exclusive:
+            name, combine = body.text, f"combine_fn={self._helper(f'{node.kind}_before')}"
+            if not name.isidentifier():
+                name = self.names.fresh("elements", here=True)
+                self._line(f"{name} = {body.text}")
+            nothing = number(identity(node.kind, node.dtype), node.dtype)
+            runs = f"(tl.full({name}.shape, {nothing.text}, {name}.dtype), {name})"
+            return Code(f"{call('tl.associative_scan', runs, axis, combine, *reverse).text}[0]")
+        is_wide = node.dtype.is_float or node.dtype.bits == 64  # Triton's own sums widen others
+        if node.kind == "sum" and is_wide:
+            code = call("tl.cumsum", body, axis, *reverse)
+            return binary("+", SUM, code, Code("0.0")) if node.dtype.is_float else code  # of -0 alone 0
+        if node.kind == "prod" and is_wide:
+            return call("tl.cumprod", body, axis, *reverse)
+        combine = {"sum": "plus", "prod": "multiply", "max": "larger", "min": "smaller"}[node.kind]
+        return call("tl.associative_scan", body, axis, f"combine_fn={self._helper(combine)}", *reverse)
+
+    def _reduced_tile(self, node: Reduce | Scan) -> Tile | None:
+        """The tile axis that a reduction, or scan, is over."""
         return self.schedule.rows if set(node.bound) == set(self.kernel.across) else self.schedule.columns
 
-    def _reduced_position(self, node: Reduce) -> int:
+    def _reduced_position(self, node: Reduce | Scan) -> int:
         """The position of that axis in the shape of a tile."""
         return self.schedule.shaped.index(self._reduced_tile(node))
 

@@ -3,7 +3,7 @@
     kernel = derive(members)                   # raises LegalityFailure
     kernel = kernel_of(operation)              # of a `kernel` operation, with the schedule that it states
     kernel.inputs, kernel.outputs              # Values read from outside, Values stored; in order of the members
-    kernel.kind                                # "pointwise", "reduction" or "product"
+    kernel.kind                                # "pointwise", "reduction", "scan" or "product"
     kernel.parallel, kernel.bound              # its axes: those of the results, and those that are reduced
     kernel.across                              # and those of rows that are reduced across, beside reductions of each
     kernel.numerics                            # "exact", or "keeps_more_precision": roundings are skipped, or elsewhere
@@ -13,11 +13,11 @@
     count(kernel, {symbol: size, ...})         # Bytes(distinct_bytes, loaded_bytes, flops, programs, exact)
 
 `derive(members, *, outputs=None, recompute=False, expansion=None, options=NO_OPTIONS)`: `members` are operations of one
-block, in any order: pointwise, view and reduction primitives, `gather`, scalar constants (those may stand in a block
-around it), and named operations whose bodies are made of these (they are traced through `definition.body`). Inputs are
-operands defined outside the group; `outputs`, unless given, are the results used by an operation outside of it, a
-terminator included, in order of the members: so the operations of a `kernel` region (less its `yield`) give the same
-kernel again. An `Expansion` of the block shares the copies of primitives among the groups that are tried on it.
+block, in any order: pointwise, view, reduction and scan primitives, `gather`, scalar constants (those may stand in a
+block around it), and named operations whose bodies are made of these (they are traced through `definition.body`).
+Inputs are operands defined outside the group; `outputs`, unless given, are the results used by an operation outside of
+it, a terminator included, in order of the members: so the operations of a `kernel` region (less its `yield`) give the
+same kernel again. An `Expansion` of the block shares the copies of primitives among the groups that are tried on it.
 `options` are stated of the schedule (`irc.schedule_options`).
 
 `LegalityFailure(rule, message, values)`, such as ("F6", ...), is an exception; `values` is a tuple of the values that

@@ -184,6 +184,21 @@ class Reduce(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Scan(Node):
+    """What the operand ("sum", "prod", "max", "min") has combined to at each point of `bound`, the columns of its
+    kernel: from the first on, or from the last on if `reverse`, without that point itself if `exclusive`."""
+
+    kind: Combine
+    bound: tuple[Variable, ...]
+    reverse: bool
+    exclusive: bool
+
+    @cached_property
+    def axes(self) -> frozenset[Variable]:
+        return self.operands[0].axes.union(self.bound)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Dot(Node):
     """The sum over `bound` of the products of two operands, which are rounded to the type `fed` before.
 
@@ -329,7 +344,7 @@ def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -
 def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
                 bound: Mapping[tuple[Variable, ...], tuple[Variable, ...]]) -> tuple[Root, ...]:  # fmt: skip
     """The same kernel over other axes: every index in `indices` replaced by what it is over them, and `bound` in
-    reductions and products."""
+    reductions, scans and products."""
     graph = Graph()
     replaced: dict[Node, Any] = {}
 
@@ -343,7 +358,7 @@ def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
         if node.is_placed:
             changes["index"] = moved(node.index)
             changes["guards"] = tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards)
-        if isinstance(node, (Reduce, Dot)):
+        if isinstance(node, (Reduce, Scan, Dot)):
             changes["bound"] = bound.get(node.bound, node.bound)
         replaced[node] = graph(node.over(**changes))
     return tuple(replaced[root] for root in roots)

@@ -46,6 +46,8 @@ from irc.kernel.rules import (
     stores_what_is_read_outside,
     sums_are_in_one_other,
 )
+from irc.kernel.scan_rules import scans_share_their_row
+from irc.kernel.scans import scans_of
 from irc.kernel.schedule import contiguous_last, make_schedule, merge_axes
 from irc.kernel.schedule_rules import indices_fit, split_fits_the_kernel
 from irc.kernel.single_rows import with_single_rows
@@ -72,11 +74,14 @@ class Kernel:
     partial: frozenset[Value] = frozenset()  # outputs of which only some elements are written (`irc.kernel.updates`)
     across: tuple[Variable, ...] = ()  # the axes across which rows are reduced, if they are (`irc.kernel.across_rows`)
     divisible: frozenset[Operation] = frozenset()  # the primitives that reduce across rows
+    scans: bool = False  # whether it has any
 
     @property
     def kind(self) -> str:
         if products_of(self.roots):
             return "product"
+        if self.scans:
+            return "scan"
         return "reduction" if self.bound else "pointwise"
 
     @property
@@ -234,6 +239,10 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
         roots = with_guards_of_stores(roots, products[0])
     divisible = {node for nodes in tracer.reductions.values() for node in nodes}
     bound, across = (products[0].bound, tuple[Variable, ...]()) if products else reduced_axes(roots, divisible)
+    scans = scans_of(roots) if tracer.has_scans else []
+    if scans:
+        bound = bound or scans[0].bound
+        scans_share_their_row(scans, products, bound, across)
     divided = count_reductions(tracer, across) if across else frozenset[Operation]()
     if len(bound) > 1 and products and not one_pass:
         roots, bound = contiguous_last(roots, bound)
@@ -247,7 +256,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     if online is not None:
         depth = () if online.scores is None else online.scores.bound
         rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.label)
-    repeated = [(node, axis) for node in reduced for axis in parallel if axis not in node.axes | held]
+    computed = [*reduced, *scans_of(roots)] if scans else reduced
+    repeated = [(node, axis) for node in computed for axis in parallel if axis not in node.axes | held]
     if products and online is None:  # other reductions are computed in the loop of the products
         repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
     if not recompute:
@@ -258,8 +268,11 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     elsewhere = tracer.skips_rounding or moved
-    return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online,
-                  across=across, divisible=divided)  # fmt: skip
+    kernel = Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online,
+                    across=across, divisible=divided, scans=bool(scans))  # fmt: skip
+    if scans:
+        _ = kernel.schedule  # raises where a row of them is not held
+    return kernel
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:

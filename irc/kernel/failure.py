@@ -25,6 +25,7 @@ CODES = {
     "F18": "fuse.computed_twice",
     "F19": "fuse.siblings",
     "F20": "fuse.bundle",
+    "F21": "fuse.scan",
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from irc import dims
 from irc.dims import Dim, Indirect
 from irc.index_map import Guards
-from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Select, Store
+from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Scan, Select, Store
 from irc.kernel.derivation import Kernel
 from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Scope, Tile
 
@@ -78,6 +78,9 @@ class _Names:
             value = f"load {self.place(node)}{self.where(node.guards)}"
         elif isinstance(node, (Reduce, Dot)):
             value = self.reduction(node)
+        elif isinstance(node, Scan):
+            what = f"{'exclusive ' if node.exclusive else ''}{node.kind} {self.name(node.operands[0])}"
+            value = f"scan {what} along {node.bound[0].name}{' from the end' if node.reverse else ''}"
         elif isinstance(node, Index):
             value = f"index {self.index(node.index)}"
         elif isinstance(node, Select):

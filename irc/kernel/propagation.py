@@ -31,10 +31,11 @@ TYPICAL_SIZE = 64  # assumed for a symbol, within its range, to compare the size
 
 
 def anchors(steps: Steps, outputs: Sequence[Value]) -> Iterator[Value]:
-    """The values to try as anchor: first results of products, the last first, then arguments of reductions, results,
-    and operands of slices and splits, each of these from the largest to the smallest."""
+    """The values to try as anchor: first results of products, the last first, then arguments of reductions and scans,
+    results, and operands of slices and splits, each of these from the largest to the smallest."""
     yield from (step.result for step in reversed(steps.steps) if step.definition.contraction is not None)
-    arguments = [step.inputs[0] for step in steps.steps if step.definition.reduction is not None]
+    arguments = [step.inputs[0] for step in steps.steps
+                 if step.definition.reduction is not None or step.definition.scan is not None]  # fmt: skip
     results = [steps.inner[output] for output in outputs]
     sliced = [step.inputs[0] for step in steps.steps if step.name in ("slice", "split")]
     for values in (arguments, results, sliced):
@@ -142,6 +143,8 @@ class Propagation:
             parts = [(axis in reduced, coordinate) for axis, coordinate in enumerate(point.coordinates)]
             coordinates = tuple(0 if is_reduced else part for is_reduced, part in parts if keep or not is_reduced)
             return None if guards is None else Point(coordinates, guards)
+        if step.definition.scan is not None:
+            return self.points.get(step.inputs[0])
         if step.name == "concat":
             return self._joined(step, result)
         if step.name == "pad":
@@ -249,6 +252,8 @@ def _operand_points(step: Operation, result: Value, point: Point) -> Iterator[tu
     """The points of the operands of a step of whose result all elements at a point are read once."""
     if step.name == "expand" or step.definition.pointwise is not None:
         yield from ((operand, narrowed(operand, result, point)) for operand in step.inputs)
+    elif step.definition.scan is not None:
+        yield step.inputs[0], point
     elif step.definition.pull is not None and reads_all(step):
         for piece in step.definition.pull(result, point.coordinates):
             if piece.operand < len(step.inputs):  # the fill of a pad without a fill operand is a constant 0

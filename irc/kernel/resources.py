@@ -12,7 +12,7 @@ from math import prod
 from irc.device import Device
 from irc.dims import Variable
 from irc.dtypes import FLOATS8
-from irc.kernel.dag import Dot, Load, Reduce
+from irc.kernel.dag import Dot, Load, Reduce, Scan
 from irc.kernel.nest import WARP, Accumulate, Loop, Placed, Schedule
 
 FEWEST_REGISTERS = 24  # addresses, indices and what else a thread holds beside elements
@@ -64,7 +64,7 @@ def resources_of(schedule: Schedule) -> Resources:
         shared = sum(size * elements_of(schedule, node.axes) for node, size in operands)
         return Resources(schedule.warps, registers, shared, schedule.options.stages)
     elements = -(-prod(tile.typical for tile in schedule.tiles) // (schedule.warps * WARP))
-    reduces = any(isinstance(scope, (Reduce, Accumulate)) for body in bodies for scope in body)
+    reduces = any(isinstance(scope, (Reduce, Scan, Accumulate)) for body in bodies for scope in body)
     words = 0 if reduces else max(sum(loaded_words(scope) for scope in body) for body in bodies)
     return Resources(schedule.warps, FEWEST_REGISTERS + round(elements * (1 + words)))
 

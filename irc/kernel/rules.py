@@ -3,8 +3,8 @@
 A rule's function raises `LegalityFailure` where its rule does not hold, and its docstring is the rule's page (`irc doc
 F6`). `derive` calls those about the inside of a kernel, `irc.legality` those about its arguments, `irc.group_graph` the
 one about the graph of kernels. Those about schedules (F15) are in `irc.kernel.schedule_rules`, the one about products
-that are joined (F19) in `irc.kernel.sibling_rules`, and those about kernels in one launch (F20) in
-`irc.kernel.bundle_rules`.
+that are joined (F19) in `irc.kernel.sibling_rules`, those about kernels in one launch (F20) in
+`irc.kernel.bundle_rules`, and those about scans (F21) in `irc.kernel.scan_rules`.
 
 The numbers F5, F7, F8, F9, F11 and F12 are not used (`UNUSED`): other rules are about products now, and the others were
 about properties that every derived kernel has.
@@ -27,8 +27,13 @@ from irc.kernel.bundle_rules import (
     kernels_run_at_once,
     warps_and_stages_agree,
 )
-from irc.kernel.dag import Apply, Dot, Node, Reduce, draws_bits, variables, walk
+from irc.kernel.dag import Apply, Dot, Node, Reduce, Scan, draws_bits, variables, walk
 from irc.kernel.failure import CODES, LegalityFailure
+from irc.kernel.scan_rules import (
+    rows_of_scans_are_held,
+    scans_are_read_at_their_points,
+    scans_share_their_row,
+)
 from irc.kernel.schedule_rules import (
     indices_fit,
     is_softmax_split_along_its_axis,
@@ -90,12 +95,12 @@ def members_map_elements(operation: Operation) -> None:
     """Members are pure, in one block, and map elements to elements.
 
     Why: each element of a result is computed at one point of the kernel's axes, from elements at other points that
-    index arithmetic finds. Sorts and scans have no such form, nor do transposed convolutions, which compute where in
-    the result they add a product; an effect would be repeated for each point.
+    index arithmetic finds. Sorts have no such form, nor do transposed convolutions, which compute where in the result
+    they add a product; an effect would be repeated for each point.
 
     Example: {%y} of
         func @main(%x: f32[8]) -> f32[8] {
-          %y = scan %x {kind = "sum", axis = 0} : f32[8]
+          %y, %places = sort %x {axis = 0} : f32[8], i64[8]
           return %y
         }
     """
@@ -103,7 +108,7 @@ def members_map_elements(operation: Operation) -> None:
     is_known = moves_elements(definition) or definition.reduction is not None or definition.pointwise is not None
     contraction = definition.contraction
     is_known |= contraction is not None and contraction.sums_at_each_element(operation)
-    is_known |= definition.window is not None
+    is_known |= definition.window is not None or definition.scan is not None
     if definition.has_effect or operation.regions or not is_known:
         kind = "has an effect" if definition.has_effect else "is not computed point by point"
         raise LegalityFailure("F2", f"{name} {kind}", operation.results)
@@ -287,8 +292,8 @@ def rows_are_reduced_once(name: str, computed: int, needed: int) -> None:
         raise LegalityFailure("F10", f"{message}: {computed} elements where {needed} are enough", (name,))
 
 
-def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable]]) -> None:
-    """A reduction is computed once: each of the kernel's axes is reduced, or the reduction varies over it. A reduction
+def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Scan | Dot, Variable]]) -> None:
+    """A reduction, or a scan, is computed once: each of the kernel's axes is reduced, or it varies over it. A reduction
     beside a product (F16) is computed for each block of results, from what the product reads there anyway. Random
     bits are drawn at no more than two places, and in no loop of a product.
 
@@ -304,7 +309,8 @@ def reductions_are_computed_once(repeated: Sequence[tuple[Reduce | Dot, Variable
     """
     if repeated:
         node, axis = repeated[0]
-        message = f"%{node.label} would be reduced again at each of {axis.extent} points of an axis it ignores"
+        verb = "scanned" if isinstance(node, Scan) else "reduced"
+        message = f"%{node.label} would be {verb} again at each of {axis.extent} points of an axis it ignores"
         raise LegalityFailure("F10", message, (node.label, axis.extent))
 
 
@@ -541,6 +547,7 @@ LEGALITY_RULES = table(
     ("F19", CODES["F19"], siblings_multiply_one_value),
     ("F20", CODES["F20"], kernels_run_at_once, can_be_in_a_bundle, warps_and_stages_agree, bundle_is_one_run,
      bundles_have_an_order),
+    ("F21", CODES["F21"], scans_share_their_row, scans_are_read_at_their_points, rows_of_scans_are_held),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -16,17 +16,19 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Load, Reduce, Root, Store, draws_bits, products_of, reductions_of, substituted, walk
+from irc.kernel.dag import Load, Reduce, Root, Scan, Store, draws_bits, products_of, reductions_of, substituted, walk
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
 from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.row_loops import looped_nest
-from irc.kernel.schedule_rules import schedule_fits_the_tiles
+from irc.kernel.scan_rules import rows_of_scans_are_held
+from irc.kernel.scans import words_scanned
+from irc.kernel.schedule_rules import schedule_fits_the_tiles, schedule_holds_rows
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
-WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs, or random bits are drawn
+WHOLE_ROW_UNKNOWN = 8_192  # the same where the size is known only when it runs, bits are drawn, or rows are scanned
 LOOP_COLUMNS = 1_024
 FLAT_BLOCK = 1_024
 TILE_ELEMENTS = 2_048  # of a tile of several rows
@@ -34,6 +36,7 @@ STRIDED_ELEMENTS = 8_192  # where neighboring rows are neighbors in memory: the 
 # Elements of a tile by loads: of windows of 49 places, 16 rows of 128. Triton 3.9 spills at twice as many, since its
 # assembler for sm_90 and later keeps more loads in flight; 3.6 to 3.8 need half of the registers.
 MOST_LOADED = 1 << 18
+MOST_SCANNED = 1 << 15  # words of 32 bits of a tile that scans hold: twice as many spill on sm_90 and sm_100
 SIDE = 64  # of a tile between two contiguous axes
 NARROW = 32  # columns that are too few for a tile axis of their own
 
@@ -122,6 +125,11 @@ def make_schedule(
     tiles = choose_tiles(nest, stores, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
     schedule_fits_the_tiles(options, names)
+    scan = next((node for node in nest if isinstance(node, Scan)), None)
+    if scan is not None:
+        schedule_holds_rows(options, size_of(bound))
+        is_held = tiles[1] is not None and tiles[1].whole
+        rows_of_scans_are_held(scan.label, size_of(bound), is_held)
     rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
     if columns is not None and columns.looped:
         nest = tuple(looped_nest(roots, columns))
@@ -207,17 +215,20 @@ def reduction_tiles(nest: Sequence[Scope], parallel: Axes, bound: Axes,
     loads = [node for node in nest if isinstance(node, Load)]
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
-    held = WHOLE_ROW if isinstance(extent, int) and not any(map(draws_bits, nest)) else WHOLE_ROW_UNKNOWN
+    words = words_scanned(nest)
+    is_known = isinstance(extent, int) and not words and not any(map(draws_bits, nest))
+    held = min(WHOLE_ROW if is_known else WHOLE_ROW_UNKNOWN, MOST_SCANNED // max(words, 1))
     whole = most <= held
     strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:
-        neighbors = 8 if any(map(depends_on_a_reduction, nest)) else 32  # a loop would read columns again, or not
+        neighbors = 8 if words or any(map(depends_on_a_reduction, nest)) else 32  # a loop would read again, or not
         whole, width = whole and width * neighbors <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS)
         width = width if whole else SIDE // 2
     if stated is not None:
         whole, width = most <= stated, stated
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
+    height = max(1, min(height, MOST_SCANNED // (width * max(words, 1))))
     height = min(height, next_power_of_two(max(1, MOST_LOADED // (width * max(len(loads), 1))) + 1) // 2)
     return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns

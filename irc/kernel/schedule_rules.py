@@ -61,9 +61,10 @@ def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> N
     with an element."""
     if not options.divides:
         return
-    if kind == "pointwise":
+    if kind in ("pointwise", "scan"):
         name = "split" if options.part is None else "part"
-        raise LegalityFailure("F15", f"the schedule has a `{name}`, and a kernel that is pointwise reduces nothing")
+        what = "is pointwise reduces nothing" if kind == "pointwise" else "scans rows holds them whole"
+        raise LegalityFailure("F15", f"the schedule has a `{name}`, and a kernel that {what}")
     if options.split is not None and dims.less(extent, options.split) is True:
         raise LegalityFailure("F15", f"the schedule splits {extent} elements in {options.split} parts")
     if options.part is not None and dims.less(options.part, extent) is False:
@@ -111,8 +112,8 @@ def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
 
 
 def schedule_holds_rows(options: ScheduleOptions, extent: Dim) -> None:
-    """Rule F15, of a stated block of rows that are reduced, in a kernel that reduces across them, too: it covers
-    them."""
+    """Rule F15, of a stated block of rows that are scanned, or reduced in a kernel that reduces across them, too: it
+    covers them."""
     if options.n is not None and dims.less_equal(extent, options.n) is not True:
-        message = f"the block of `n` is {options.n}, and what reduces across rows holds the {extent} elements of each"
+        message = f"the block of `n` is {options.n}, and this kernel holds the {extent} elements of each row"
         raise LegalityFailure("F15", message)

@@ -15,10 +15,10 @@ import numpy as np
 from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, FLOATS8, I32, I64, DType, accumulator_of
-from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize
+from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
 from irc.interfaces import Combine, Space, identity
 from irc.ir import Operation, Value
-from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Select, Store, variables
+from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Scan, Select, Store, variables
 from irc.kernel.integers import ByteOperand, product_of_bytes
 from irc.kernel.propagation import Propagation, new_indices
 from irc.kernel.rules import (
@@ -29,6 +29,8 @@ from irc.kernel.rules import (
     products_are_of_bytes,
     products_have_instructions,
 )
+from irc.kernel.scan_rules import scans_are_read_at_their_points
+from irc.kernel.scans import scanned_row
 from irc.kernel.steps import Steps, is_unrolled, reduced_dims
 from irc.kernel.traces import Effect, OpenTrace, Trace, Traces
 from irc.scalar_builder import Request, Requesting, ScalarBuilder
@@ -142,6 +144,8 @@ class Tracer:
             return (yield from self._view(step, step.definition.pull(value, coordinates), value, guards))
         if step.definition.reduction is not None:
             return (yield from self._reduction(step, value, coordinates, guards))
+        if step.definition.scan is not None:
+            return (yield from self._scan(step, value, coordinates, guards))
         if step.definition.contraction is not None:
             return (yield from self._contraction(step, value, coordinates, guards))
         if step.definition.window is not None:
@@ -202,6 +206,10 @@ class Tracer:
     def reductions(self) -> dict[Operation, list[Node]]:
         """The nodes of each reduction, in the same way."""
         return {step: nodes for step, nodes in self._loops().items() if step.definition.reduction is not None}
+
+    @property
+    def has_scans(self) -> bool:
+        return any(step.definition.scan is not None for step in self._loops())
 
     def _loops(self) -> dict[Operation, list[Node]]:
         nodes: dict[Operation, list[Node]] = {}
@@ -346,6 +354,31 @@ class Tracer:
         kind: Combine = "max" if step.attributes["select_last"] else "min"
         worst = self.constant(I64, identity(kind, I64))
         return reduced(kind, self.apply("select", I64, attained, self.index(argument.at[axis]), worst))
+
+    def _scan(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
+        """A scan: of its row, all elements that are read are in one program."""
+        kind, axis = step.attributes["kind"], step.attributes["axis"] % value.rank
+        register = accumulator_of(value.dtype)
+        neutral = self.constant(register, identity(kind, register))
+        if same(value.shape[axis], 1):
+            if step.attributes["exclusive"]:
+                return neutral
+            body = yield step.inputs[0], coordinates, guards
+            is_of_0 = kind == "sum" and register.is_float  # -0 alone gives 0
+            return self.apply("add", register, body, self.constant(register, 0)) if is_of_0 else body
+        reached = self.propagation.points.get(value)
+        self._open[-1].points[value, reached] = None
+        inner = scanned_row(value, axis, coordinates, guards, None if self.propagation.is_piece else reached)
+        scans_are_read_at_their_points(self.steps.names[value], inner is not None)
+        assert inner is not None
+        bound = tuple(variables(coordinates[axis]))
+        held = tuple(guard for guard in guards if variables(guard.index).isdisjoint(bound))
+        body = yield step.inputs[0], coordinates, (*held, *inner)
+        node = self.graph(Scan(register, (self.select(inner, body, neutral),), hint=value.name,
+                               result=self.steps.names[value], kind=kind, bound=bound,
+                               reverse=step.attributes["reverse"], exclusive=step.attributes["exclusive"]))  # fmt: skip
+        self._open[-1].effects[step, node] = None
+        return self._kept(node, value)
 
     def _window(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """A reduction over the places of a window; padding is the identity."""

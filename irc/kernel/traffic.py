@@ -23,7 +23,7 @@ from irc.dims import Dim, Expr, Sizes, Symbol, Variable
 from irc.dtypes import DType
 from irc.index_map import Guards
 from irc.ir import Value
-from irc.kernel.dag import Apply, Dot, Load, Reduce, Store, indirect_nodes, variables
+from irc.kernel.dag import Apply, Dot, Load, Reduce, Scan, Store, indirect_nodes, variables
 from irc.kernel.derivation import Kernel
 from irc.kernel.nest import Accumulate, Carry, Loop, Placed, Schedule, Scope, Tile, next_power_of_two
 from irc.kernel.online import last_visible
@@ -101,8 +101,8 @@ def count(kernel: Kernel, environment: Mapping[Symbol, int], blocks: Mapping[str
             is_end = scope is node and any(axis in tile.axes for tile in tiles if tile.looped for axis in node.bound)
             each = 0 if is_end else 1 if kernel.online is not None else flops_of_step(scope)
             flops += each * lanes(node.axes.union(node.bound))
-        elif isinstance(node, Apply) and node.dtype.is_float:
-            flops += flops_of(node.name) * lanes(node.axes)
+        elif isinstance(node, (Apply, Scan)) and node.dtype.is_float:
+            flops += (flops_of(node.name) if isinstance(node, Apply) else 1) * lanes(node.axes)
     accesses: dict[Value, dict[Access, None]] = {}
     for load in kernel.loads:
         accesses.setdefault(load.buffer, {})[load.index, load.guards] = None

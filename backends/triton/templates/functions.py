@@ -103,6 +103,47 @@ def multiply(x, y):
 
 
 @triton.jit
+def plus(x, y):
+    return x + y
+
+
+@triton.jit
+def larger(x, y):
+    """The greater one, or NaN if either is NaN."""
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def smaller(x, y):
+    """The lesser one, or NaN if either is NaN."""
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def sum_before(x, x_last, y, y_last):
+    """The sum of a run but its last element, and that element, where one run follows another."""
+    return x + x_last + y, y_last
+
+
+@triton.jit
+def prod_before(x, x_last, y, y_last):
+    """The product of a run but its last element, and that element, where one run follows another."""
+    return x * x_last * y, y_last
+
+
+@triton.jit
+def max_before(x, x_last, y, y_last):
+    """The maximum of a run but its last element, and that element, where one run follows another."""
+    return larger(larger(x, x_last), y), y_last
+
+
+@triton.jit
+def min_before(x, x_last, y, y_last):
+    """The minimum of a run but its last element, and that element, where one run follows another."""
+    return smaller(smaller(x, x_last), y), y_last
+
+
+@triton.jit
 def power(x, y):
     """x to the power of y, with the special cases of C99 (annex F)."""
     x, y = tl.broadcast(x, y)
