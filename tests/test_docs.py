@@ -7,6 +7,7 @@ document share a copy of `examples/`, in order. Blocks of other languages (text,
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from irc.device import DEFAULT_DEVICE, find_device
+from tests.benchmarks.products import WITH_PRODUCTS, row
+from tests.blocks import BLOCKS
 from tests.command_line import Result, irc_here
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +30,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 LINKED = [*DOCUMENTS, ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
-LONGEST_README = 200  # lines
+LONGEST_README = 220  # lines, without what is folded
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 QUOTED = re.compile(r"'[^']*'|\"[^\"$`]*\"")
 SHELL = re.compile(r"[;&<>$`*?~(){}#]")  # what only a shell interprets
@@ -151,7 +155,26 @@ def test_every_document_is_found() -> None:
 
 
 def test_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) < LONGEST_README, "details belong into a page of docs/"
+    shown = re.sub(r"<details.*?</details>", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(shown.splitlines()) < LONGEST_README, "details belong into a page of docs/"
+
+
+def test_the_table_of_the_readme_is_what_is_emitted() -> None:
+    """Launches and MB of all blocks, as `python -m tests.benchmarks.products` prints them."""
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("| launches, MB |") :].partition("\n\n")[0]
+    stated, printed, ratios = {}, {}, []
+    for line in table.splitlines()[2:]:
+        names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        stated.update((name, cells) for name in names.split(", "))
+    device = find_device(DEFAULT_DEVICE)
+    for name in BLOCKS:
+        line, (ratio, *_) = row(name, True, device)
+        cells = [cell.strip() for cell in line.strip("|").split("|")][1:5]
+        printed[name] = [", ".join(cell.split(", ")[:2]) for cell in cells]
+        ratios += [ratio] if name in WITH_PRODUCTS else []
+    assert stated == printed
+    assert f"is {math.prod(ratios) ** (1 / len(ratios)):.2f} of that of Inductor" in " ".join(text.split())
 
 
 def headings(document: Path) -> set[str]:
