@@ -197,6 +197,11 @@ def limits(dtype: DType) -> Limits:
     raise fail("type.dtype", f"{dtype} has no order, hence no smallest and largest number")
 
 
+def part_of(dtype: DType) -> DType:
+    """The element type of the real and the imaginary part of a complex one."""
+    return {C64: F32, C128: F64}[dtype]
+
+
 def single(value: float) -> float:
     """The f32 that is nearest to a number; infinite beyond the largest."""
     return ctypes.c_float(value).value

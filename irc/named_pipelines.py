@@ -6,7 +6,7 @@ against: the operations as they were imported, each by itself.
 
 CLEAN = "canonicalize,fold,cse,raise,fold,canonicalize,cse,dce"
 DEFAULT = (
-    "canonicalize,fold,cse,raise,fold,canonicalize,random_numbers,bias,grouped_heads,masked_rows,siblings,"
+    "canonicalize,fold,cse,complex_parts,raise,fold,canonicalize,random_numbers,bias,grouped_heads,masked_rows,siblings,"
     "legalize,windows,scatters,canonicalize,fold,cse,dce,layout,fuse,layout,channels_last,split,dce,bundle"
 )
 EAGER = "fold,dce,masked_rows,legalize,fold,dce,eager,dce"

@@ -33,12 +33,6 @@ def spectrum(x: torch.Tensor) -> Any:
     return torch.view_as_real(torch.fft.rfft(x * 2)), torch.fft.irfft(torch.fft.rfft(x), n=x.shape[-1]) + 1
 
 
-def rotated(x: torch.Tensor) -> Any:
-    """Rotary positions as the first Llama wrote them."""
-    turns = torch.polar(torch.ones(3, 3), torch.arange(9.0).reshape(3, 3))
-    return torch.view_as_real(torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * turns[:, :, None]).flatten(2)
-
-
 def solved(x: torch.Tensor) -> Any:
     square = x @ x.mT + 3 * torch.eye(x.shape[-2])
     return torch.linalg.solve(square, x), torch.linalg.cholesky(square), torch.linalg.det(square)
@@ -91,11 +85,6 @@ def test_artefacts_and_the_interpreter_give_what_eager_gives(name: str) -> None:
         close([torch.from_numpy(each) for each in outputs.values()], pytree.tree_leaves(expected))
 
 
-def test_complex_rotations() -> None:
-    x = torch.randn(3, 3, 12)
-    close(irc.compile(rotated, (x,), backend="triton")(x), rotated(x))
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_modules_are_read_again_from_their_text(name: str) -> None:
     module = irc.from_torch(PROGRAMS[name], (X,), dynamic_shapes=({0: "B"},))
@@ -104,12 +93,12 @@ def test_modules_are_read_again_from_their_text(name: str) -> None:
 
 def test_onnx_has_no_such_operators() -> None:
     with pytest.raises(IrcError) as caught:
-        irc.compile(lambda x: torch.linalg.qr(x)[1] + torch.fft.rfft(x).abs().sum() + torch.rand_like(x), (X[0],))
+        irc.compile(lambda x: torch.linalg.qr(x)[1] + torch.special.airy_ai(x) + torch.rand_like(x), (X[0],))
     assert caught.value.code == "backend.unsupported"
     said = "\n".join(each.message for each in caught.value.diagnostics)
-    for name in ("linalg_qr", "_fft_r2c", "rand_like"):
+    for name in ("linalg_qr", "special_airy_ai", "rand_like"):
         assert f"ONNX has no {name} of PyTorch" in said
-    assert "torch.compile" in said and "transform's matrix" in said
+    assert "torch.compile" in said and "module.eval()" in said
 
 
 def test_torch_compile_leaves_them_to_pytorch() -> None:

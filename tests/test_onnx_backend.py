@@ -418,6 +418,8 @@ def test_constants_of_every_type_come_back(dtype: DType) -> None:
     model = backend.emit(trace(lambda: const(value=tensor)))
     onnx.checker.check_model(model, full_check=True)
     (again,) = [operation for operation in from_model(model, Path()).walk() if operation.name == "const"]
+    if dtype.is_complex:  # pairs
+        tensor = Tensor.of(tensor.array()[:, np.newaxis].view(dtypes.part_of(dtype).numpy), name="kept")
     assert again.attributes["value"].digest() == tensor.digest()
 
 

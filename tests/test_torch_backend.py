@@ -328,14 +328,6 @@ def test_dropout_of_no_elements() -> None:
     assert result.shape == (0, 5) and x.grad is not None and x.grad.shape == x.shape
 
 
-def test_complex_tensors_run_in_pytorch() -> None:
-    def program(x: torch.Tensor) -> torch.Tensor:
-        return torch.fft.rfft(x.relu()).abs() + 1
-
-    x = torch.randn(4, 8)
-    close(compiled(program)(x), program(x))
-
-
 def test_arguments_that_the_program_writes_and_views_of_them() -> None:
     def program(x: torch.Tensor, y: torch.Tensor) -> Any:
         x.add_(1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KERNELS_PIPELINE", "PIPELINE", "TARGETS", "Target", "count_nodes", "emit", "save"]
 
 PIPELINE = (
-    "canonicalize,fold,cse,raise,fold{cap=1048576},canonicalize,visible_rows,attention_scale,grouped_heads,"
+    "canonicalize,fold,cse,complex_parts{transforms=onnx},raise,fold{cap=1048576},canonicalize,visible_rows,attention_scale,grouped_heads,"
     "early_slices,canonicalize,rotary,cached_attention,attention_rows,flatten_rows,bias,canonicalize,cse,row_gathers,"
     "blocked_layout,legalize,canonicalize,fold{views},cse,dce"
 )

@@ -32,6 +32,7 @@ from irc.diagnostics import Diagnostic, IrcError, UnsupportedError, fail
 from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit, expanded
 from irc.module import Module
+from irc.ops.extern import is_call_of_torch
 
 
 def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFile | None = None) -> onnx.ModelProto:
@@ -92,6 +93,13 @@ def _check_calls(module: Module) -> None:
         operation_counts = {name: sum(1 for _ in function.walk()) for name, function in module.functions.items()}
         check_limit("inlined", expanded(operation_counts, calls)[module.main.name] - operation_counts[module.main.name],
                     "the calls of the module's functions become {}", module.main.location)
+
+
+def _check_complex(operation: Operation) -> None:
+    """Raises `UnsupportedError` for what computes with complex numbers: they only pass through a model, as pairs."""
+    passes = operation.regions or operation.name == "call" or is_call_of_torch(operation)
+    if not passes and any(value.dtype.is_complex for value in (*operation.inputs, *operation.results)):
+        raise UnsupportedError("ONNX Runtime has no complex numbers, and irc does not write this by real ones")
 
 
 def _attempt(module: Module, model: Model) -> tuple[Model, onnx.GraphProto]:
@@ -201,6 +209,7 @@ class Emitter:
         """The names of an operation's results."""
         row = ROWS.get(operation.name)
         definition = operation.definition
+        _check_complex(operation)
         self.model.hold(*(value.dtype for value in (*operation.inputs, *operation.results)))
         if operation.name == "kernel" and self.model.keep_kernels and not graph.root.is_function:
             return self.local_function(graph, operation)

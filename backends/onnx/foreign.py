@@ -38,6 +38,8 @@ def settled_opset(model: Model) -> int:
 def extern(g: Graph, *xs: Operand, domain: str, op_type: str, version: int, attributes: Mapping[str, Any],
            outputs: tuple[int, ...] | None = None) -> Any:  # fmt: skip
     assert g.operation is not None
+    if op_type in aten.PAIRS and domain == aten.DOMAIN:
+        return xs[0]  # complex numbers are pairs already
     if domain == aten.DOMAIN:
         other = aten.alternative(op_type)
         spelling = f". Or write {other}" if other else ""

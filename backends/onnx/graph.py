@@ -26,7 +26,7 @@ from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.target import Target
 from irc.diagnostics import Diagnostic, UnsupportedError
 from irc.dims import Symbol
-from irc.dtypes import BF16, F8E8M0, F32, F64, I64, STRING, U32, U64, DType
+from irc.dtypes import BF16, F8E8M0, F32, F64, I64, STRING, U32, U64, DType, part_of
 from irc.ir import Block, Operation, Value
 from irc.limits import check_limit
 from irc.ops.extern import plain_type
@@ -419,7 +419,10 @@ def attribute_proto(name: str, value: Any) -> AttributeProto:
 
 
 def tensor_proto(tensor: Tensor, name: str, data: DataFile | None = None) -> TensorProto:
-    """A tensor with its bytes inside, or in a file of its own where `data` takes them."""
+    """A tensor with its bytes inside, or in a file of its own where `data` takes them. Complex numbers are pairs."""
+    if tensor.dtype.is_complex:
+        pairs = tensor.array()[..., np.newaxis].view(part_of(tensor.dtype).numpy)
+        tensor = Tensor.of(pairs, name=tensor.name)
     proto = TensorProto(name=name, data_type=tensor.dtype.onnx)
     proto.dims.extend(tensor.shape)
     if tensor.dtype is STRING:
@@ -432,11 +435,13 @@ def tensor_proto(tensor: Tensor, name: str, data: DataFile | None = None) -> Ten
 
 
 def type_proto(type_: TensorType) -> onnx.TypeProto:
-    """A type in ONNX: symbols are dim_params, other expressions unknown extents."""
+    """A type in ONNX: symbols are dim_params, other expressions unknown extents. A complex number, for which ONNX
+    Runtime has no kernels, is a pair on a last axis."""
+    dtype = part_of(type_.dtype) if type_.dtype.is_complex else type_.dtype
     if type_.shape is None:
-        return plain_type(type_.dtype)
+        return plain_type(dtype)
     shape = [dim if isinstance(dim, int) else symbol_name(dim) for dim in type_.shape]
-    return helper.make_tensor_type_proto(type_.dtype.onnx, shape)
+    return helper.make_tensor_type_proto(dtype.onnx, [*shape, 2] if type_.dtype.is_complex else shape)
 
 
 def symbol_name(dim: Any) -> str | None:

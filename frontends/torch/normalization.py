@@ -160,6 +160,7 @@ def distance(self, other, p=2):
 @reads("linalg_vector_norm")
 def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
     x = converted(self, dtype_of(dtype) if dtype is not None else floating(self))
+    x = ops.abs_(x) if x.dtype.is_complex else x
     axes = axes_of(dim, x.rank)
     if ord != 0 and known(dims.product(x.shape[axis] for axis in axes), 1):  # of one number it is its size
         return ops.reduce_sum(ops.abs_(x), axes=axes, keep_dims=keepdim)

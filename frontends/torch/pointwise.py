@@ -8,6 +8,7 @@ import numpy as np
 
 from irc import ops
 from irc.dtypes import BOOL, F16, I64, U8, DType, accumulator_of
+from irc.frontends.torch.complex_numbers import direction, parts_of
 from irc.frontends.torch.reading import (
     Scalar,
     converted,
@@ -19,16 +20,32 @@ from irc.frontends.torch.reading import (
     together,
     unsupported,
 )
-from irc.frontends.torch.special import floor_quotient, widened
+from irc.frontends.torch.special import complex_logarithm, complex_power, floor_quotient, widened
 from irc.frontends.torch.table import Row, reads
 from irc.interfaces import Trait
 from irc.ir import Value
 from irc.op import literal
 
 
+def of_complex(definition: Any):
+    """A function of complex numbers; some have no operation, but what they are written with has."""
+    written = {
+        "expm1": lambda z: ops.sub(ops.exp(z), 1.0), "log": complex_logarithm,
+        "log1p": lambda z: complex_logarithm(ops.add(z, 1.0)), "reciprocal": lambda z: ops.div(1.0, z),
+        "rsqrt": lambda z: ops.div(1.0, ops.sqrt(z)),
+        "sigmoid": lambda z: ops.div(1.0, ops.add(ops.exp(ops.neg(z)), 1.0)),
+    }  # fmt: skip
+    return written.get(definition.name, definition)
+
+
 def of_floats(definition: Any):
-    """A function of real numbers: integers and bool are taken as f32."""
-    return lambda self: definition(converted(self, floating(self)))
+    """A function of real numbers, and of complex ones: integers and bool are taken as f32."""
+
+    def row(self):
+        x = converted(self, floating(self))
+        return (of_complex(definition) if x.dtype.is_complex else definition)(x)
+
+    return row
 
 
 def of_whole_too(definition: Any):
@@ -60,7 +77,7 @@ SAME += [
 @reads("sign", "sgn")
 def sign(self):
     if self.dtype is BOOL or self.dtype.is_complex:
-        return self if self.dtype is BOOL else unsupported("the sign of complex numbers has no operation")
+        return self if self.dtype is BOOL else direction(self)
     signs = ops.sign(self)
     return ops.select(ops.is_nan(self), 0.0, signs) if self.dtype.is_float else signs  # that of NaN is 0
 
@@ -189,6 +206,10 @@ def remainder_of(x: Value | Scalar, y: Value | Scalar, rounding: str) -> Value:
 def power(self, exponent):
     if not isinstance(exponent, Value) and exponent == 2:
         return together(ops.mul, self, self, dtype=result_dtype())
+    if result_dtype().is_complex:
+        if not isinstance(exponent, Value) and exponent == 0:
+            return ops.expand(literal(1.0, result_dtype()), shape=self.shape)
+        return together(complex_power, self, exponent, dtype=result_dtype())
     if not isinstance(exponent, Value) and abs(exponent) == 0.5 and result_dtype() is not F16:  # of -inf no infinity
         return (ops.sqrt if exponent > 0 else ops.rsqrt)(converted(self, result_dtype()))
     return together(ops.pow_, self, exponent, dtype=result_dtype())
@@ -391,8 +412,12 @@ def prelu(self, weight):
 @reads("_to_copy")
 def to_copy(self, **options):
     """Layouts, devices and strides are not irc's; the element type is."""
-    dtype = options.get("dtype")
-    return self if dtype is None else converted(self, dtype_of(dtype))
+    if options.get("dtype") is None:
+        return self
+    dtype = dtype_of(options["dtype"])
+    if self.dtype.is_complex and not dtype.is_complex:
+        return as_bool(self) if dtype is BOOL else converted(parts_of(self)[0], dtype)
+    return converted(self, dtype)
 
 
 @reads("clone", "contiguous", "alias", "detach", "lift_fresh_copy", "lift")

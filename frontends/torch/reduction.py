@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from irc import dims, ops
 from irc.dtypes import BOOL, F32, F64, I32, I64, U8, accumulator_of, limits
+from irc.frontends.torch.complex_numbers import by_part, complex_of, parts_of
 from irc.frontends.torch.pointwise import as_bool
 from irc.frontends.torch.reading import (
     axes_of,
@@ -32,7 +34,9 @@ def total(self, dim=None, keepdim=False, *, dtype=None):
 
 @reads("mean.dim", "mean")
 def mean(self, dim=None, keepdim=False, *, dtype=None):
-    return ops.reduce_mean(converted(self, result_dtype()), axes=axes_of(dim, self.rank), keep_dims=keepdim)
+    x = converted(self, result_dtype())
+    mean = partial(ops.reduce_mean, axes=axes_of(dim, self.rank), keep_dims=keepdim)
+    return by_part(mean, x) if x.dtype.is_complex else mean(x)
 
 
 @reads("prod", "prod.dim_int")
@@ -152,7 +156,7 @@ def deviation_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tu
     """Of distances as parts of the largest one: ATen computes that of f32 in f64, in which no square of one is beyond
     the range. That of f64 it computes without parts."""
     axes = axes_of(dim, x.rank)
-    if x.dtype is F64:
+    if x.dtype is F64 or x.dtype.is_complex:
         variance, mean = variance_and_mean(x, dim, correction, keepdim)
         return ops.sqrt(variance), mean
     mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
@@ -167,6 +171,9 @@ def deviation_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tu
 
 def variance_and_mean(x: Value, dim: Any, correction: Any, keepdim: bool) -> tuple[Value, Value]:
     """The sum of squared distances from the mean, by the count less the correction (at least 0)."""
+    if x.dtype.is_complex:
+        (one, real), (other, imaginary) = (variance_and_mean(part, dim, correction, keepdim) for part in parts_of(x))
+        return ops.add(one, other), complex_of(real, imaginary, x)
     axes = axes_of(dim, x.rank)
     mean, away, degrees = distances_from_mean(converted(x, accumulator_of(x.dtype)), axes, correction)
     total = ops.reduce_sum(ops.square(away), axes=axes, keep_dims=keepdim)
@@ -219,12 +226,13 @@ def log_sum_exp(self, dim, keepdim=False):
 
 @reads("cumsum")
 def cumsum(self, dim, *, dtype=None):
-    return scanned(self, dim, "sum")
+    x, sums = converted(self, result_dtype()), partial(scanned, dim=dim, kind="sum")
+    return by_part(sums, x) if x.dtype.is_complex else sums(x)
 
 
 @reads("cumprod")
 def cumprod(self, dim, *, dtype=None):
-    return scanned(self, dim, "prod")
+    return scanned(converted(self, result_dtype()), dim, "prod")
 
 
 @reads("logcumsumexp")
@@ -243,11 +251,10 @@ def log_cumulative_sum_exp(self, dim):
 
 def scanned(x: Value, dim: int, kind: str) -> Value:
     """Of f32 in f64, as ATen does on a processor: a product that leaves the range of f32 may come back into it."""
-    value = converted(x, result_dtype())
     if not x.rank:
-        return value
-    wide = converted(value, F64) if value.dtype is F32 else value
-    return converted(ops.scan(wide, kind=kind, axis=axis_of(dim, x.rank)), value.dtype)
+        return x
+    wide = converted(x, F64) if x.dtype is F32 else x
+    return converted(ops.scan(wide, kind=kind, axis=axis_of(dim, x.rank)), x.dtype)
 
 
 @reads("sort")

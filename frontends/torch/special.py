@@ -9,6 +9,7 @@ import numpy as np
 
 from irc import ops
 from irc.dtypes import F64, I16, I32, I64, DType, accumulator_of, limits
+from irc.frontends.torch.complex_numbers import complex_of, parts_of
 from irc.frontends.torch.reading import converted, floating, result_dtype, together, unsupported
 from irc.frontends.torch.table import reads
 from irc.ir import Value
@@ -27,7 +28,8 @@ def widened(function: Callable[..., Value], *operands: Value, dtype: DType | Non
 
 @reads("exp2")
 def exp2(self):
-    return widened(lambda x: ops.pow_(2.0, x), converted(self, floating(self)))
+    x = converted(self, floating(self))
+    return ops.exp(ops.mul(x, math.log(2))) if x.dtype.is_complex else widened(lambda x: ops.pow_(2.0, x), x)
 
 
 @reads("log2")
@@ -40,9 +42,28 @@ def log10(self):
     return widened(lambda x: logarithm(x, 10.0), converted(self, floating(self)))
 
 
+def complex_logarithm(z: Value, base: float = math.e) -> Value:
+    """The principal one: the logarithm of the magnitude, and the angle."""
+    real, imaginary = parts_of(z)
+    factor = 1 / math.log(base)
+    return complex_of(ops.mul(ops.log(ops.abs_(z)), factor), ops.mul(angle_of(imaginary, real), factor), z)
+
+
+def complex_power(z: Value, exponent: Value) -> Value:
+    """The principal one; 0 has no logarithm, and powers with an exponent to the right of the imaginary axis alone."""
+    power = ops.exp(ops.mul(exponent, complex_logarithm(z)))
+    real, _ = parts_of(exponent)
+    infinite, undefined = (literal(complex(each, math.nan), z.dtype) for each in (math.inf, math.nan))
+    of_zero = ops.select(ops.greater(real, 0.0), literal(0.0, z.dtype),
+                         ops.select(ops.less(real, 0.0), infinite, undefined))  # fmt: skip
+    return ops.select(ops.equal(z, 0.0), of_zero, power)
+
+
 def logarithm(x: Value, base: float) -> Value:
     """A whole number where x is just that power of the base: a quotient of logarithms may lie beside it. Among
     subnormals the rounded power of a base other than 2 may equal x, and x not be a power."""
+    if x.dtype.is_complex:
+        return complex_logarithm(x, base)
     quotient = ops.div(ops.log(x), math.log(base))
     whole = ops.round_(quotient)
     is_power = ops.equal(ops.pow_(base, whole), x)
@@ -186,9 +207,12 @@ def signed_as(x: Value, sign: Value) -> Value:
 
 @reads("atan2")
 def atan2(self, other):
-    """The angle of the point (other, self): the arc tangent of the smaller by the larger, moved to its octant."""
     wide = accumulator_of(result_dtype())
-    y, x = converted(self, wide), converted(other, wide)
+    return converted(angle_of(converted(self, wide), converted(other, wide)), result_dtype())
+
+
+def angle_of(y: Value, x: Value) -> Value:
+    """The angle of the point (x, y): the arc tangent of the smaller by the larger, moved to its octant."""
     height, width = ops.abs_(y), ops.abs_(x)
     is_steep = ops.greater(height, width)
     low, high = ops.select(is_steep, width, height), ops.select(is_steep, height, width)
@@ -197,14 +221,15 @@ def atan2(self, other):
     angle = ops.select(is_steep, ops.sub(math.pi / 2, angle), angle)
     angle = ops.select(is_negative(x), ops.sub(math.pi, angle), angle)
     is_nan = ops.bitwise_or(ops.is_nan(x), ops.is_nan(y))
-    return converted(signed_as(ops.select(is_nan, float("nan"), angle), y), result_dtype())
+    return signed_as(ops.select(is_nan, float("nan"), angle), y)
 
 
 @reads("angle")
 def angle(self):
     """0 or pi, of real numbers."""
     if self.dtype.is_complex:
-        unsupported(f"it is of {self.dtype}")
+        real, imaginary = parts_of(self)
+        return angle_of(imaginary, real)
     x = converted(self, result_dtype())
     turned = ops.select(ops.less(x, 0.0), converted(math.pi, x.dtype), converted(0.0, x.dtype))
     return ops.select(ops.is_nan(x), x, turned)

@@ -14,6 +14,7 @@ from irc.diagnostics import IrcError
 from irc.dims import Dim, Symbol
 from irc.driver.running import as_backend_failed
 from irc.driver.size_assertions import SizeAssertions
+from irc.dtypes import part_of
 from irc.frontends.torch.reading import TORCH_DTYPES
 from irc.frontends.torch.tensors import to_tensor
 from irc.interpreter import check_inputs
@@ -48,7 +49,8 @@ class BoundProgram:
         self.names = [argument.name for argument in self.main.arguments]
         self.types = [_element_type(argument) for argument in self.main.arguments]
         self.dtypes = [TORCH_DTYPES[argument.dtype] for argument in self.main.arguments]
-        self.results = [(name, _element_type(value), TORCH_DTYPES[value.dtype], value)
+        self.tails = [_tail(argument) for argument in self.main.arguments]
+        self.results = [(name, _element_type(value), TORCH_DTYPES[value.dtype], _tail(value), value)
                         for name, value in zip(self.main.output_names, self.main.returned, strict=True)]  # fmt: skip
         places = {argument: position for position, argument in enumerate(self.main.arguments)}
         self.passed = [(position, places[value])  # results that are arguments
@@ -64,7 +66,7 @@ class BoundProgram:
         assert fit is not None
         if self.assertions.operations:
             self.assertions.check(fit.sizes, tensors)
-        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit.results,
+        given = self.run([tensor.detach().cpu().resolve_conj().contiguous() for tensor in tensors], fit.results,
                          [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:
             given[position] = tensors[argument].detach()
@@ -82,18 +84,18 @@ class BoundProgram:
         for position, tensor in enumerate(tensors):
             place = tensor.data_ptr(), given_shapes[position]
             if bound[position] != place:
-                binding.bind_input(self.names[position], "cpu", 0, self.types[position], tuple(place[1]),
-                                   place[0] or SCRATCH.data_ptr())  # fmt: skip
+                binding.bind_input(self.names[position], "cpu", 0, self.types[position],
+                                   (*place[1], *self.tails[position]), place[0] or SCRATCH.data_ptr())  # fmt: skip
                 bound[position] = place
         given: list[Any] = []
-        for (name, element_type, dtype, _), shape in zip(self.results, shapes):  # noqa: B905 - a call costs microseconds
+        for (name, element_type, dtype, tail, _), shape in zip(self.results, shapes):  # noqa: B905 - a call costs microseconds
             if shape is None:
                 binding.bind_output(name, "cpu")
                 given.append(None)
             else:
                 # Sizes as arguments of their own, which PyTorch reads faster than a tuple; without any it needs one.
                 result = torch.empty(*shape, dtype=dtype) if shape else torch.empty((), dtype=dtype)
-                binding.bind_output(name, "cpu", 0, element_type, shape, result.data_ptr() or SCRATCH.data_ptr())
+                binding.bind_output(name, "cpu", 0, element_type, shape + tail, result.data_ptr() or SCRATCH.data_ptr())
                 given.append(result)
         try:
             self.session.run_with_iobinding(binding)
@@ -143,8 +145,13 @@ class BoundProgram:
 
 def _element_type(value: Value) -> Any:
     """How ONNX Runtime knows the element type of a tensor: by NumPy's type, or else by ONNX's number."""
-    has_numpy = hasattr(np, value.dtype.numpy_name)
-    return value.dtype.numpy if has_numpy else int(value.dtype.onnx)
+    dtype = part_of(value.dtype) if value.dtype.is_complex else value.dtype
+    return dtype.numpy if hasattr(np, dtype.numpy_name) else int(dtype.onnx)
+
+
+def _tail(value: Value) -> tuple[int, ...]:
+    """The axis that a value has in ONNX in addition: complex numbers are pairs, which they are in memory, too."""
+    return (2,) if value.dtype.is_complex else ()
 
 
 def _shape_at(value: Value, environment: Mapping[Symbol, int]) -> tuple[int, ...] | None:
@@ -159,8 +166,8 @@ def _shape_at(value: Value, environment: Mapping[Symbol, int]) -> tuple[int, ...
 
 def _fetched(value: Any, result: Any) -> torch.Tensor:
     """A result in memory of ONNX Runtime as a tensor."""
-    _, element_type, dtype, stated = result
+    _, element_type, dtype, tail, stated = result
     if isinstance(element_type, int):
         tensor: torch.Tensor = torch.from_dlpack(value)
         return tensor.view(dtype)
-    return to_tensor(value.numpy(), stated.dtype)
+    return to_tensor(value.numpy().view(stated.dtype.numpy)[..., 0] if tail else value.numpy(), stated.dtype)

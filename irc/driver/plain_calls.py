@@ -56,12 +56,13 @@ class PlainCalls:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor of a real element type is dense, on the processor, and lies in memory as it is indexed."""
+    """Whether a tensor is dense, on the processor, and lies in memory as it is indexed."""
     return (
         tensor.layout is STRIDED
         and tensor.is_cpu
         and tensor.is_contiguous()
         and not tensor.is_nested
         and not tensor.is_neg()
+        and not tensor.is_conj()
         and not is_functorch_wrapped_tensor(tensor)
     )

@@ -119,12 +119,13 @@ class OnnxProgram:
             self.assertions.check(sizes, [complete[argument.name] for argument in self.main.arguments])
         given = interpreter.with_defaults(self.main, inputs) if self.carries else inputs
         carried = {name: given[x.name] if is_opaque(x) else
-                   np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False)
+                   as_pairs(np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False))
                    for name, x in zip(self.names, self.main.arguments, strict=True) if x.name in given}  # fmt: skip
         with as_backend_failed(), stage("run in ONNX Runtime"):
             results = self.session.run(None, carried)
         outputs = zip(self.main.output_names, self.main.returned, results, strict=True)
-        return {name: x if is_opaque(value) else x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}
+        return {name: x if is_opaque(value) else x.view(value.dtype.numpy)[..., 0] if value.dtype.is_complex else
+                x.astype(value.dtype.numpy, copy=False) for name, value, x in outputs}  # fmt: skip
 
 
 def saving(module: Module, target: Any = None) -> Callable[[Path], object]:
@@ -175,6 +176,15 @@ def carrier(dtype: Any) -> Any:
     if hasattr(np, element_type.numpy_name):
         return dtype
     return np.dtype(np.float32 if element_type.is_float else np.int8 if element_type.is_signed else np.uint8)
+
+
+def as_pairs(array: Any) -> Any:
+    """Complex numbers as pairs on a last axis, which they are in ONNX models; other arrays as they are."""
+    import numpy as np
+
+    if array.dtype.kind != "c":
+        return array
+    return np.ascontiguousarray(array).reshape(*array.shape, 1).view(array.real.dtype)
 
 
 def with_carriers(model: Any, module: Module) -> Any:

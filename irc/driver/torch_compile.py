@@ -28,10 +28,13 @@ from irc.frontends.torch.captured import divided, import_part, is_computed, prog
 from irc.frontends.torch.exporting import decompositions
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
+from irc.passes.complex_parts import WRITTEN
 from irc.passes.random_numbers import DRAWN
 from irc.verifier import verify
 
 MODES = (None, "default")
+# By backend the operators of ATen, of those that irc leaves to PyTorch, that passes write as operations of irc.
+CALLS = {"onnx": WRITTEN["onnx"], "triton": WRITTEN["torch"] | DRAWN}
 LEFT_TO_PYTORCH = ("torch.", "backend.", "limit.")  # codes of errors for which PyTorch runs a part
 
 
@@ -107,7 +110,7 @@ class Compiler:
     def __call__(self, kind: str, graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         ranges = ranges_of(graph)
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
-        division = divided(graph, DRAWN if self.options.backend == "triton" else ())
+        division = divided(graph, CALLS[self.options.backend])
         report = GraphReport(kind, division.total, dict(division.unreadable))
         for name in division.parts:
             setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, report))

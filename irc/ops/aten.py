@@ -35,6 +35,7 @@ COMPLEX = {
     "_conj": "self", "_conj_physical": "self", "_fft_c2c": "self", "_fft_c2r": "self", "_fft_r2c": "self",
     "complex": "real imag", "polar": "abs angle", "view_as_complex": "self", "view_as_real": "self",
 }  # fmt: skip
+PAIRS = ("view_as_complex", "view_as_real")  # between complex numbers and pairs on a last axis
 SPECIAL = {
     **dict.fromkeys(("special_bessel_j0", "special_bessel_j1", "special_bessel_y0", "special_bessel_y1"), "self"),
     **{f"special_{name}{overload}": operands
@@ -119,10 +120,6 @@ def alternative(op_type: str) -> str | None:
     """What to write instead where PyTorch cannot be called, or None."""
     if op_type in RANDOM:
         return "module.eval(), or the numbers as an argument"
-    if op_type.startswith("_fft"):
-        return "the product with the transform's matrix, of cosines and of sines"
-    if op_type in COMPLEX:
-        return "the real and the imaginary part as tensors of their own, as in x * cos - y * sin"
     return "torch.histc, which gives the counts" if op_type.startswith("histogram") else None
 
 
