@@ -185,7 +185,8 @@ def test_convolutions_compile_to_matrix_instructions(name: str, tmp_path: Path) 
     """For each target: no spills, within shared memory, aligned accesses 128 bits wide."""
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    check_compiled(tmp_path / "a", None if name in ("depthwise", "convnext") else "f32" if name == "f32" else "16 bits")
+    multiplied = None if name in ("depthwise", "convnext") else "f32" if name == "f32" else "16 bits"
+    check_compiled(tmp_path / "a", multiplied, by_elements=True)
 
 
 def test_the_text_of_a_convolution(tmp_path: Path, update: bool) -> None:

@@ -38,7 +38,7 @@ from irc.verifier import verify
 from tests import triton_harness as harness
 from tests.command_line import irc_here
 from tests.fuzz.triton_path import merged
-from tests.triton_cases import check_text, the_operation
+from tests.triton_cases import check_text, check_widths, the_operation
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -542,8 +542,7 @@ def test_compiles_without_spills(name: str, tmp_path: Path) -> None:
     for resources in compile_artefact(tmp_path / "a", TARGETS):
         assert not resources.error and resources.fits, resources
         assert resources.spilled_bytes == resources.local_bytes == 0, resources
-        if resources.target != "gfx942":
-            assert resources.wide_accesses == resources.aligned_accesses, resources
+        check_widths(resources)
         if name in MULTIPLIED | ATTENDED and name != "batch" and "parts" in resources.kernel:
             assert resources.matrix_instructions > 0, resources
 

@@ -40,8 +40,9 @@ class Resources:
     Registers are a thread's; bytes of spills and of the stack (local) too, shared memory is a program's, and fits
     into the target's limit. Spilled scalars are AMD's scalar registers kept in lanes of vector registers: no memory.
     Loads and stores of global memory are instructions by the bits that a thread moves at once; of the accesses that
-    are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions. Of the matrix instructions,
-    those of four warps together (wgmma of sm_90) are counted separately, too.
+    are aligned and contiguous, `wide_accesses` are 128 bits wide in all their instructions, and `narrow_stores` are the
+    stores that are not: gfx942 stores results of matrix instructions from the registers in which these leave them. Of
+    the matrix instructions, those of four warps together (wgmma of sm_90) are counted separately, too.
     """
 
     kernel: str
@@ -57,6 +58,7 @@ class Resources:
     stores: Mapping[str, int] = field(default_factory=dict)
     aligned_accesses: int = 0
     wide_accesses: int = 0
+    narrow_stores: int = 0
     matrix_instructions: int = 0
     warpgroup_instructions: int = 0
     error: str = ""

@@ -30,6 +30,7 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }  # fmt: skip
 WARP = 32  # threads in a warp of those that irc counts
+WIDEST = 128  # bits that a thread moves at once
 
 
 def compiled_for(function: Any, entry: dict[str, Any], target: str) -> Any:
@@ -59,17 +60,19 @@ def compile_kernel(function: Any, entry: dict[str, Any], target: str) -> dict[st
     accesses = memory_accesses(assembly, PTX_ACCESS if is_nvidia else AMD_ACCESS)
     start = function.fn.__code__.co_firstlineno
     aligned = [
-        [bits for line, _, bits in accesses if first <= line - start <= last]
+        [(kind, bits) for line, kind, bits in accesses if first <= line - start <= last]
         for first, last, is_aligned in entry["accesses"]
         if is_aligned
     ]
+    narrow = [widths for widths in aligned if not widths or min(bits for _, bits in widths) < WIDEST]
     return {
         **resources,
         "shared_bytes": shared,
         "loads": histogram(bits for _, kind, bits in accesses if kind == "load"),
         "stores": histogram(bits for _, kind, bits in accesses if kind == "store"),
         "aligned_accesses": len(aligned),
-        "wide_accesses": sum(bool(widths) and min(widths) >= 128 for widths in aligned),
+        "wide_accesses": len(aligned) - len(narrow),
+        "narrow_stores": sum(any(kind == "store" for kind, _ in widths) for widths in narrow),
         "warpgroup_instructions": assembly.count("wgmma.mma_async"),
         "matrix_instructions": len((PTX_MATRIX if is_nvidia else AMD_MATRIX).findall(assembly)),
     }
