@@ -285,7 +285,7 @@ def test_the_last_block_is_computed_for_the_token_that_is_read(last: str) -> Non
     checked(block(last), {"x": x})
 
 
-@pytest.mark.parametrize(("tokens", "length"), [(24, 24), ("S", 24), ("S", 1)])
+@pytest.mark.parametrize(("tokens", "length"), [(64, 64), ("S", 24), ("S", 1)])
 def test_products_are_taken_apart_for_attention(tokens: int | str, length: int) -> None:
     operators = checked(block("y = Identity(z)", tokens), {"x": random(1, length, 64)})
     assert operators["Attention"] == 1 and operators["Transpose"] == operators["Slice"] == operators["Split"] == 0

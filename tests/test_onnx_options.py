@@ -355,7 +355,7 @@ def test_a_module_is_tuned_against_what_was_imported(tmp_path: Path) -> None:
 # -- --session-advice --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "threads"), [(96, 1), (4096, 0)])
+@pytest.mark.parametrize(("width", "threads"), [(96, 1), (8192, 0)])
 def test_advice_depends_on_the_model(tmp_path: Path, width: int, threads: int) -> None:
     """Large products are shared by threads; memory is planned where shapes are known."""
     mlp(tmp_path, width)

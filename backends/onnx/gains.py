@@ -6,6 +6,7 @@ runs before and after it from the times of a cost table (`irc.kernel_costs`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from math import prod
 
@@ -17,6 +18,8 @@ from irc.op import const
 from irc.sizes import default_size
 
 PRODUCTS = ("matmul", "linear")
+MARGIN = 1.02  # between kernels that are nearly as fast, whose times differ by as much from one calibration to another
+MORE_KERNELS = 1.05  # each costs what a table of the least times does not show
 
 
 class Costs:
@@ -54,13 +57,15 @@ class Costs:
 def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes: Mapping[str, int],
           replacements: Sequence[Operation] = ()) -> bool:  # fmt: skip
     """Whether a rewrite of these operations makes a model no slower on the CPU, by the times of a table; `sizes` are
-    those of symbols by name. Of a rewrite that has built what replaces them, all times are compared."""
+    those of symbols by name. Of a rewrite that has built what replaces them, all times are compared, and more kernels
+    than before have to be faster by a margin."""
     costs = Costs(table, sizes)
-    if replacements:
-        before, after = (sum(operation_seconds(each, costs) for each in group) for group in (operations, replacements))
-    else:
+    if not replacements:
         before, after = GAINS[rewrite](operations, costs)
-    return after <= before
+        return after <= before
+    before, after = (sum(operation_seconds(each, costs) for each in group) for group in (operations, replacements))
+    kernels, old_kernels = (sum(not is_free(each) for each in group) for group in (replacements, operations))
+    return after * (MORE_KERNELS if kernels > old_kernels else 1) <= before
 
 
 def attention_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
@@ -154,6 +159,29 @@ def blocked_layout(operations: Sequence[Operation], costs: Costs) -> tuple[float
     return costs.table.seconds("Mul.channels", **sizes) + 2 * reordered, repeated + costs.pointwise("Mul", image)
 
 
+def products_as_conv(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
+    """Products of rows, or convolutions of images, which are reordered where rows enter the region and where they leave
+    it; rows that several convolutions read are transposed apart. What is pointwise takes as long in either layout."""
+    region, before, after = set(operations), 0.0, 0.0
+    entering = Counter[Value]()
+    for operation in operations:
+        if operation.name in ("gemm", *PRODUCTS):
+            x = operation.inputs[0]
+            rows, columns = operation.result.shape
+            sizes = {"rows": rows, "inner": x.shape[1], "columns": columns}
+            before += costs.seconds("Gemm.pair", **sizes) / 2
+            after += costs.seconds("Conv.pair", **sizes) / 2
+            entering[x] += x.operation not in region
+        if not region.issuperset(operation.result.users()):
+            after += costs.of_rows("ReorderOutput", operation.result) + costs.table.overhead
+    for x, readers in entering.items():
+        if readers:
+            after += costs.of_rows("ReorderInput", x) + costs.table.overhead
+        if readers > 1:
+            after += costs.seconds("Transpose.columns", rows=x.shape[0], columns=x.shape[1])
+    return before, MARGIN * after
+
+
 # -- times of operations -----------------------------------------------------------------------------------------
 
 BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax": "Softmax",
@@ -164,9 +192,7 @@ BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax"
 def operation_seconds(operation: Operation, costs: Costs) -> float:
     """Of one operation, as the kernel that is closest to it; none for what is computed when a model is loaded, and for
     views, of which later passes join those before a rewrite and those after it alike."""
-    makers = [value.operation for value in operation.inputs]
-    is_known = all(maker is not None and maker.definition is const for maker in makers)
-    if is_known or operation.name in ("reshape", "transpose"):
+    if is_free(operation):
         return 0.0
     name, result = operation.name, operation.results[0]
     if name in ("gemm", *PRODUCTS):
@@ -177,6 +203,13 @@ def operation_seconds(operation: Operation, costs: Costs) -> float:
         return sum(costs.of_rows(BY_ROWS[name], each) for each in operation.results)
     kind = name.title().replace("_", "")
     return costs.pointwise(kind if "elements" in costs.axes(kind) else "Add", result)
+
+
+def is_free(operation: Operation) -> bool:
+    """Whether it is computed when a model is loaded, or a view."""
+    makers = [value.operation for value in operation.inputs]
+    is_known = all(maker is not None and maker.definition is const for maker in makers)
+    return is_known or operation.name in ("reshape", "transpose")
 
 
 def product_seconds(operation: Operation, costs: Costs) -> float:
@@ -216,6 +249,7 @@ GAINS: dict[str, Callable[[Sequence[Operation], Costs], tuple[float, float]]] = 
     "blocked_layout": blocked_layout,
     "cached_attention": cached_attention,
     "flatten_rows": flatten_rows,
+    "products_as_conv": products_as_conv,
     "rotary": rotary,
     "row_gathers": row_gathers,
     "visible_rows": visible_rows,

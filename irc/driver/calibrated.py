@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MICROSOFT = "com.microsoft"
+NCHWC = "com.microsoft.nchwc"  # ONNX Runtime's own: models that it has optimized for a machine have its operators
 ELEMENTS = (256, 4096, 65536, 1048576)
 ROWS = (1, 16, 128, 1024)
 WIDTHS = (32, 256, 1024)
@@ -21,7 +22,9 @@ POSITIONS = (49, 196, 3136)
 @dataclass(frozen=True)
 class Node:
     """A node to be measured. `inputs` are shapes of f32 inputs; `constants` are arrays of further inputs, None for one
-    that is absent. A `chain` passes its result to the next node, since their layout is not that of inputs."""
+    that is absent. A `chain` passes its result to the next node, since their layout is not that of inputs. With `back`
+    each node is followed by one with these constants, which leads back to the shape of the input, and all have
+    constants of their own, which are then no nearer than those of a model are."""
 
     op_type: str
     inputs: tuple[tuple[int, ...], ...]
@@ -30,6 +33,7 @@ class Node:
     domain: str = ""
     outputs: int = 1
     chain: bool = False
+    back: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,23 @@ def gemm_transposed(rows: int, inner: int, columns: int) -> Node:
 def matmul(rows: int, inner: int, columns: int) -> Node:
     """[rows, inner] times a constant weight."""
     return Node("MatMul", ((rows, inner),), (weight(inner, columns),))
+
+
+PAIRS = {"rows": (1, 8, 49, 196, 1024), "inner": (64, 256, 512, 1024), "columns": (64, 256, 1024, 2048, 4096)}
+
+
+@kind("Gemm.pair", **PAIRS)
+def gemm_pair(rows: int, inner: int, columns: int) -> Node:
+    """[rows, inner] times a constant weight, plus a constant bias, and back to [rows, inner] by another weight."""
+    return Node("Gemm", ((rows, inner),), (weight(inner, columns), weight(columns)), chain=True,
+                back=(weight(columns, inner), weight(inner)))  # fmt: skip
+
+
+@kind("Conv.pair", **PAIRS)
+def conv_pair(rows: int, inner: int, columns: int) -> Node:
+    """As `Gemm.pair`, of an image [1, inner, rows, 1], in the layout that ONNX Runtime chooses."""
+    return Node("Conv", ((1, inner, rows, 1),), (weight(columns, inner, 1, 1), weight(columns)), chain=True,
+                back=(weight(inner, columns, 1, 1), weight(inner)))  # fmt: skip
 
 
 @kind("MatMul.computed", batch=(1, 8, 64), rows=(1, 16, 64, 256), inner=(32, 64, 256), columns=(32, 64, 256))
@@ -299,6 +320,18 @@ def transpose_rows(rows: int, heads: int, width: int) -> Node:
 def transpose_columns(rows: int, columns: int) -> Node:
     """[rows, columns] to [columns, rows]."""
     return Node("Transpose", ((1, rows, columns),), (), {"perm": [0, 2, 1]})
+
+
+@kind("ReorderInput", rows=ROWS, width=WIDTHS)
+def reorder_input(rows: int, width: int) -> Node:
+    """Rows into the layout of convolutions, in which the elements of a row are channels."""
+    return Node("ReorderInput", ((1, rows, 1, width),), (), {"channels_last": 1}, NCHWC)
+
+
+@kind("ReorderOutput", rows=ROWS, width=WIDTHS)
+def reorder_output(rows: int, width: int) -> Node:
+    """Out of the layout of convolutions into rows."""
+    return Node("ReorderOutput", ((1, width, rows, 1),), (), {"channels": width, "channels_last": 1}, NCHWC)
 
 
 @kind("Gather", rows=ROWS, width=WIDTHS)

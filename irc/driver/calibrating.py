@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
-from irc.driver.calibrated import KINDS, Node
+from irc.driver.calibrated import KINDS, MICROSOFT, NCHWC, Node
 from irc.driver.running import as_backend_failed
 from irc.files import check_file, guarded, replacing
 from irc.kernel_costs import SCHEMA
@@ -151,17 +151,20 @@ def model_of(node: Node, count: int) -> Any:
 
     inputs = [helper.make_tensor_value_info(f"x{index}", TensorProto.FLOAT, shape)
               for index, shape in enumerate(node.inputs)]  # fmt: skip
-    constants = [numpy_helper.from_array(np.asarray(array), f"c{index}") for index, array in enumerate(node.constants)]
-    names, nodes, outputs = [info.name for info in inputs], [], []
+    names, nodes = [info.name for info in inputs], []
+    constants, outputs = dict[str, TensorProto](), list[str]()
     for index in range(count):
-        results = [f"y{index}_{number}" for number in range(node.outputs)]
-        nodes.append(helper.make_node(node.op_type, [*names, *(tensor.name for tensor in constants)], results,
-                                      domain=node.domain, **node.attributes))  # fmt: skip
-        if node.chain:
-            names, outputs = results, results
-        else:
-            outputs = [*outputs, *results]
+        for part, arrays in enumerate((node.constants, node.back) if node.back else (node.constants,)):
+            suffix = f"_{index}_{part}" if node.back else ""
+            stored = {f"c{number}{suffix}": array for number, array in enumerate(arrays)}
+            for name, array in stored.items():
+                if name not in constants:  # rolled, since the runtime makes one of constants whose elements are equal
+                    constants[name] = numpy_helper.from_array(np.roll(np.asarray(array), 2 * index + part), name)
+            results = [f"y{index}_{part}_{number}" for number in range(node.outputs)]
+            nodes.append(helper.make_node(node.op_type, [*names, *stored], results,
+                                          domain=node.domain, **node.attributes))  # fmt: skip
+            names, outputs = (results, results) if node.chain else (names, [*outputs, *results])
     infos = [helper.make_empty_tensor_value_info(name) for name in outputs]
-    graph = helper.make_graph(nodes, "kernels", inputs, infos, constants)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph(nodes, "kernels", inputs, infos, list(constants.values()))
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in (MICROSOFT, NCHWC))]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)

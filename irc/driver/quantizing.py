@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.driver.arrays import given_inputs
+from irc.driver.graph_tuning import leaving_out
 from irc.driver.measuring import relative_error
 from irc.driver.running import OnnxProgram
 from irc.module import Module
@@ -31,8 +32,10 @@ class QuantizationReport:
 
 
 def quantized_pipeline(pipeline: str, bits: int) -> str:
-    """A pipeline with the pass after all others, so that no fold widens the weights again."""
-    return f"{pipeline},{PASS}{{bits={bits}}}"
+    """A pipeline with the pass after all others, so that no fold widens the weights again. Weights of 4 bits are those
+    of products, which stay products."""
+    kept = leaving_out(pipeline, ["products_as_conv"] if bits == 4 else [])
+    return f"{kept},{PASS}{{bits={bits}}}"
 
 
 def quantization_report(before: Module, after: Module, context: PassContext, bits: int, calibration: Calibration,
