@@ -34,6 +34,10 @@ def _call(op_type: str, operands: list[Value], type_: TensorType) -> Value:
     return Builder.active().create(ops.extern, operands, attributes, types=[type_]).result
 
 
+def conjugate(z: Value) -> Value:
+    return _call("_conj_physical", [z], z.type)
+
+
 def by_part(function: Callable[[Value], Value], z: Value) -> Value:
     """A function of real numbers that is linear, of the parts."""
     real, imaginary = map(function, parts_of(z))

@@ -9,6 +9,7 @@ import numpy as np
 
 from irc import dims, ops
 from irc.dtypes import BOOL, I64
+from irc.frontends.torch.complex_numbers import conjugate
 from irc.frontends.torch.indexing import valid
 from irc.frontends.torch.reading import (
     axis_of,
@@ -32,7 +33,7 @@ def matmul(self, mat2):
 
 @reads("addmm")
 def addmm(self, mat1, mat2, *, beta=1, alpha=1):
-    if self.dtype.is_integer or not beta:
+    if not self.dtype.is_float or not beta:
         return blended(self, ops.matmul(mat1, mat2), beta, alpha)
     if alpha == beta == 1 and self.rank == 1 and known(self.shape[0], mat2.shape[1]):
         return ops.linear(mat1, mat2, self)
@@ -51,7 +52,7 @@ def products_added(self, batch1, batch2, *, beta=1, alpha=1):
 
 def blended(x: Value, product: Value, beta: Any, alpha: Any) -> Value:
     """beta * x + alpha * product, of integers in integers; without x, NaNs of it too, where beta is 0."""
-    number = int if x.dtype.is_integer else float
+    number = int if x.dtype.is_integer else complex if x.dtype.is_complex else float
     product = product if alpha == 1 else ops.mul(product, literal(number(alpha), x.dtype))
     if not beta:
         return product
@@ -84,9 +85,14 @@ def linear(input, weight, bias=None):
     return product if bias is None else ops.add(product, bias)
 
 
-@reads("dot", "mv", "vdot")
+@reads("dot", "mv")
 def vector_product(self, other):
     return ops.matmul(self, other)
+
+
+@reads("vdot")
+def conjugate_product(self, other):
+    return ops.matmul(conjugate(self) if self.dtype.is_complex else self, other)
 
 
 @reads("_cdist_forward")
