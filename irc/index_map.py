@@ -39,14 +39,16 @@ MOST_PARTS = 64  # of a coordinate: reshapes that split each other's axes, with 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """The condition `0 <= index < extent`."""
+    """The condition `0 <= index < extent`; `most` is at how many points of the one axis that it varies over it holds at
+    most, where that is known from what the program computes."""
 
     index: Dim
     extent: Dim
+    most: Dim | None = None
     _hash: int = field(init=False, repr=False, compare=False)  # computed once: guards are parts of memo keys
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.index, self.extent)))
+        object.__setattr__(self, "_hash", hash((self.index, self.extent, self.most)))
 
     def __hash__(self) -> int:
         return self._hash

@@ -24,6 +24,7 @@ from irc.driver.models import Settings
 from irc.dtypes import I32, I64
 from irc.ir import Value
 from irc.kernel import count, kernel_of
+from irc.kernel.updates import most_nonzero
 from irc.module import Module
 from irc.op import const, trace
 from irc.pass_manager import PassContext
@@ -211,13 +212,26 @@ def test_a_prompt_is_written_to_its_positions_of_a_cache_alone(form: str, dtype:
     assert attention.predicted is not None and attention.counted == attention.predicted.loaded_bytes
 
 
-def test_the_bytes_of_a_prompt_are_those_of_its_rows() -> None:
-    """By the model of cost: the position is not known, the number of rows is."""
-    _, _, module = prompt("index_copy", torch.float32, 5)
+@pytest.mark.parametrize(("form", "positions"), [("index_copy", 8), ("given", 96 * 8)])
+def test_the_bytes_of_a_prompt_are_those_of_its_rows(form: str, positions: int) -> None:
+    """By the model of cost: the positions are not known, the number of rows is."""
+    _, _, module = prompt(form, torch.float32, 5)
     (kernel,) = (each for each in module.main.block if each.name == "kernel" and len(each.results) == 2
                  and each.results[0].rank == 4)  # fmt: skip
     updated = dict(zip(kernel.results, module.main.arguments, strict=False))
-    assert count(in_place(kernel, kernel_of(kernel), updated), {}).distinct_bytes == 4 * 2 * 2 * 5 * 64 * 4 + 8
+    assert count(in_place(kernel, kernel_of(kernel), updated), {}).distinct_bytes == 4 * 2 * 2 * 5 * 64 * 4 + positions
+
+
+def test_elements_that_are_not_0_are_those_of_updates() -> None:
+    """Of zeros that a scatter writes to, not of ones, of what it is not known of, or of sums."""
+    def program(x: Value, places: Value, updates: Value) -> list[Value]:
+        zeros, ones = (ops.expand(const(value=Tensor.of(np.array(each), I64)), shape=(9,)) for each in (0, 1))
+        results = [written(each, places, updates) for each in (zeros, ones, x)]
+        return [*results, written(zeros, places, updates, reduction="add"), zeros]
+
+    module = trace(program, "i64[9]", "i64[T]", "i64[T]")
+    (number,) = module.main.arguments[2].shape
+    assert [most_nonzero(each) for each in module.main.block.terminator.inputs] == [number, None, None, None, None]
 
 
 @pytest.mark.parametrize("form", ["index_copy", "index_put", "given"])

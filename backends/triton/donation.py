@@ -17,7 +17,7 @@ from irc.ir import Function, Operation, Value
 from irc.kernel import Kernel
 from irc.kernel.dag import variables, walk
 from irc.kernel.nest import WARP
-from irc.kernel.updates import updated_in_place
+from irc.kernel.updates import most_nonzero, updated_in_place
 from irc.module import Module
 
 
@@ -35,9 +35,11 @@ def in_place(operation: Operation, kernel: Kernel, donated: Mapping[Value, Value
     """The kernel of an operation some of whose results are written to the memory of operands: it then stores what it
     changes (`irc.kernel.updates`)."""
     block = operation.regions[0].block
+    few = {inner: most for inner, outer in zip(block.arguments, operation.inputs, strict=True)
+           if (most := most_nonzero(outer)) is not None}  # fmt: skip
     updated = {block.terminator.inputs[output.index]: inner for output, argument in donated.items()
                if output.operation is operation for inner in arguments_of(operation, argument)}  # fmt: skip
-    return updated_in_place(kernel, updated)
+    return updated_in_place(kernel, updated, few)
 
 
 def arguments_of(operation: Operation, operand: Value) -> set[Value]:

@@ -357,7 +357,7 @@ def substituted(roots: Sequence[Root], indices: Mapping[Dim, Dim],
         changes: dict[str, Any] = {"operands": tuple([replaced[operand] for operand in node.operands])}
         if node.is_placed:
             changes["index"] = moved(node.index)
-            changes["guards"] = tuple(Guard(moved(guard.index), guard.extent) for guard in node.guards)
+            changes["guards"] = tuple(Guard(moved(each.index), each.extent, each.most) for each in node.guards)
         if isinstance(node, (Reduce, Scan, Dot)):
             changes["bound"] = bound.get(node.bound, node.bound)
         replaced[node] = graph(node.over(**changes))

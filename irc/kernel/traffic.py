@@ -241,6 +241,10 @@ def points(axes: frozenset[Variable], guards: Guards, sizes: Sizes) -> tuple[int
             axis = single_axis(guard.index)
             if axis in most:
                 most[axis] = min(most[axis], max(0, size_at(guard.extent, sizes)))
+            varied = variables(guard.index) & axes
+            if guard.most is not None and len(varied) == 1:
+                (axis,) = varied
+                most[axis] = min(most[axis], size_at(guard.most, sizes))
         return prod(most.values()), False
     number, exact = 1, True
     for some, tests in independent(axes, guards):

@@ -22,10 +22,10 @@ from irc.kernel.traffic import single_axis
 ANY = 1 << 62  # ends of an index about whose value nothing is known
 
 
-def updated_in_place(kernel: Kernel, updated: Mapping[Value, Value]) -> Kernel:
+def updated_in_place(kernel: Kernel, updated: Mapping[Value, Value], few: Mapping[Value, Dim]) -> Kernel:
     """The kernel whose outputs `updated` are written to the memory of these inputs: what is the same there before and
-    after is not stored. Such outputs are in its `partial`."""
-    stores = tuple(_of_changes(store, updated[store.buffer]) if store.buffer in updated else store
+    after is not stored. Such outputs are in its `partial`. Of its inputs `few`, as many elements at most are not 0."""
+    stores = tuple(_of_changes(store, updated[store.buffer], few) if store.buffer in updated else store
                    for store in kernel.stores)  # fmt: skip
     partial = frozenset(new.buffer for new, store in zip(stores, kernel.stores, strict=True) if new is not store)
     if not partial:
@@ -34,7 +34,19 @@ def updated_in_place(kernel: Kernel, updated: Mapping[Value, Value]) -> Kernel:
     return replace(kernel, stores=stores, inputs=tuple(each for each in kernel.inputs if each in read), partial=partial)
 
 
-def _of_changes(store: Store, buffer: Value) -> Store:
+def most_nonzero(value: Value) -> Dim | None:
+    """How many elements of a value are not 0 at most, where it is zeros to which a scatter writes updates."""
+    operation = value.operation
+    if operation is None or operation.name != "scatter" or operation.attributes["reduction"] != "none":
+        return None
+    base, updates = operation.inputs[0].operation, operation.inputs[2]
+    element = base.inputs[0].operation if base is not None and base.name == "expand" else None
+    constant = element.attributes["value"] if element is not None and element.name == "const" else None
+    is_zeros = constant is not None and constant.size == 1 and not constant.array().any()
+    return updates.type.elements if is_zeros and updates.type.is_ranked else None
+
+
+def _of_changes(store: Store, buffer: Value, few: Mapping[Value, Dim]) -> Store:
     """A store with the conditions under which its value is another than the element of the buffer at its index."""
 
     def is_kept(node: Node) -> bool:
@@ -48,7 +60,7 @@ def _of_changes(store: Store, buffer: Value) -> Store:
                 conditions = _negated(node.guards)
             changed = node.operands[0] if conditions is not None and is_kept(node.operands[1]) else node.operands[1]
         elif isinstance(node, Apply) and node.name == "select" and is_kept(node.operands[2]):
-            conditions, changed = (_condition(node.operands[0]),), node.operands[1]
+            conditions, changed = (_condition(node.operands[0], few),), node.operands[1]
         else:
             conditions = None
         if conditions is None:
@@ -71,9 +83,9 @@ def _negated(guards: Guards) -> Guards | None:
     return None
 
 
-def _condition(test: Node) -> Guard:
+def _condition(test: Node, few: Mapping[Value, Dim]) -> Guard:
     """A node of type bool as a guard: of a place that is compared with an index, the index less the place; so, too, of
-    an index from a place on and before a later one."""
+    an index from a place on and before a later one. Of what is greater than 0, how often it is."""
     if isinstance(test, Apply) and test.name == "equal":
         first, second = map(_as_index, test.operands)
         if first is not None and second is not None:
@@ -84,7 +96,18 @@ def _condition(test: Node) -> Guard:
         window = _window(*test.operands)
         if window is not None:
             return window
-    return Guard(Indirect(test, 0, 1).expr - 1, 1)
+    return Guard(Indirect(test, 0, 1).expr - 1, 1, _most_positive(test, few))
+
+
+def _most_positive(test: Node, few: Mapping[Value, Dim]) -> Dim | None:
+    """At how many points of an axis a test is true at most, where it is whether an element of `few`, of which there is
+    one at each point, is greater than 0."""
+    if not isinstance(test, Apply) or test.name != "less" or test.operands[0].as_index != 0:
+        return None
+    load = test.operands[1]
+    if not isinstance(load, Load) or load.guards or single_axis(load.index) is None or len(variables(load.index)) != 1:
+        return None
+    return few.get(load.buffer)
 
 
 def _window(first: Node, second: Node) -> Guard | None:
