@@ -25,10 +25,10 @@ PRODUCTS = ("matmul", "linear", "matmul_packed")  # of rows with a matrix
 class FlattenRows(Pass):
     """Compute products, norms and pointwise operations of [B, S, F] on matrices [B*S, F].
 
-    A region is connected by its values of rank 3 or more, and has a product with a matrix, or a reshape into or from a
-    matrix of the same rows. Reshapes are left where its values come from and go to others; `canonicalize` joins them
-    with those that are there. Regions whose matrices would need two extents or more that are not known, to be shaped
-    back, stay as they are.
+    A region is connected by its values of rank 3 or more, and has a product with a matrix, or a norm and a reshape into
+    or from a matrix of the same rows. Reshapes are left where its values come from and go to others; `canonicalize`
+    joins them with those that are there. Regions whose matrices would need two extents or more that are not known, to
+    be shaped back, stay as they are.
 
     Benefit: ONNX Runtime computes a product with a bias as one Gemm, which is for matrices; given [B, S, F] it
     puts a Reshape on either side of each, and makes an addition and a norm of rank 3 one SkipLayerNormalization, which
@@ -71,7 +71,7 @@ def _regions(block: Block) -> list[list[Operation]]:
                 if neighbor in candidates and neighbor not in seen:
                     seen.add(neighbor)
                     waiting.append(neighbor)
-        if any(map(_is_of_matrices, region)):
+        if any(each.name in (*PRODUCTS, *NORMS) for each in region) and any(map(_is_of_matrices, region)):
             regions.append(sorted(region, key=lambda each: each.order_label))
     return regions
 

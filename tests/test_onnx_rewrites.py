@@ -74,6 +74,13 @@ def test_products_and_norms_are_of_matrices(rows: str, shape: tuple[int, ...]) -
     checked(layer(rows), {"x": x})
 
 
+def test_a_reshape_stays_behind_what_is_pointwise_alone() -> None:
+    """ONNX Runtime makes one node of a convolution and the activation that is next to it."""
+    proto = with_weights(model("(float[2,6,5] x) => (y) { c = Conv(x, w) s = Sigmoid(c) y = Reshape(s, shape) }"),
+                         w=random(4, 6, 1), shape=np.array([8, 5]))  # fmt: skip
+    assert list(checked(proto, {"x": random(2, 6, 5)})) == ["Conv", "Sigmoid", "Reshape"]
+
+
 @pytest.mark.parametrize(("rows", "shape", "target"), [("B,S", (2, 3), "cpu"), ("2,0", (2, 0), "cpu"),
                                                        ("2,5", (2, 5), "portable")])  # fmt: skip
 def test_rows_stay_where_they_cannot_be_shaped_back_or_the_target_is_portable(
@@ -382,3 +389,15 @@ def test_other_floats(proto: Any, shape: tuple[int, ...], dtype: Any, tolerance:
     for source in (x, holes):
         for actual, expected in zip(*(in_runtime(each, {"x": source}) for each in (rewritten, given)), strict=True):
             check_close(actual, expected, tolerance)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(1, 4), (-4, -1), (2, 1 << 40), (0, -2), (-3, 2), (1, -1),
+                                             (-(1 << 40), 3), (4, 1)])  # fmt: skip
+@pytest.mark.parametrize("target", ["cpu", "portable"])
+def test_ends_of_slices_stay_numbers(start: int, stop: int, target: str) -> None:
+    """ONNX limits them to the extent, as the bounds of the imported program do by minima and maxima."""
+    proto = with_weights(model("(float[S,3] x) => (y) { y = Slice(x, starts, stops, axes) }"),
+                         starts=np.array([start]), stops=np.array([stop]), axes=np.array([0]))  # fmt: skip
+    for size in range(7):
+        operators = checked(proto, {"x": random(size, 3)}, target)
+        assert operators == Counter({"Slice": 1}), operators

@@ -18,8 +18,9 @@ from irc.op import const
 from irc.sizes import default_size
 
 PRODUCTS = ("matmul", "linear")
+VIEWS = ("reshape", "transpose")
 MARGIN = 1.02  # between kernels that are nearly as fast, whose times differ by as much from one calibration to another
-MORE_KERNELS = 1.05  # each costs what a table of the least times does not show
+MORE_KERNELS = 1.1  # each costs what a table of the least times does not show
 
 
 class Costs:
@@ -58,14 +59,29 @@ def gains(rewrite: str, operations: Sequence[Operation], table: CostTable, sizes
           replacements: Sequence[Operation] = ()) -> bool:  # fmt: skip
     """Whether a rewrite of these operations makes a model no slower on the CPU, by the times of a table; `sizes` are
     those of symbols by name. Of a rewrite that has built what replaces them, all times are compared, and more kernels
-    than before have to be faster by a margin."""
+    than before have to be faster by a margin, unless attention reads them, which then needs no transposes."""
     costs = Costs(table, sizes)
     if not replacements:
         before, after = GAINS[rewrite](operations, costs)
         return after <= before
     before, after = (sum(operation_seconds(each, costs) for each in group) for group in (operations, replacements))
     kernels, old_kernels = (sum(not is_free(each) for each in group) for group in (replacements, operations))
-    return after * (MORE_KERNELS if kernels > old_kernels else 1) <= before
+    has_margin = kernels > old_kernels and not is_read_by_attention(operations)
+    return after * (MORE_KERNELS if has_margin else 1) <= before
+
+
+def is_read_by_attention(operations: Sequence[Operation]) -> bool:
+    """Whether attention reads a result of these operations, or a view of one."""
+    waiting = [result for operation in operations for result in operation.results]
+    seen = set(waiting)
+    while waiting:
+        for user in waiting.pop().users():
+            if user.name == "attention":
+                return True
+            if user.name in VIEWS and user.result not in seen:
+                seen.add(user.result)
+                waiting.append(user.result)
+    return False
 
 
 def attention_rows(operations: Sequence[Operation], costs: Costs) -> tuple[float, float]:
@@ -209,7 +225,7 @@ def is_free(operation: Operation) -> bool:
     """Whether it is computed when a model is loaded, or a view."""
     makers = [value.operation for value in operation.inputs]
     is_known = all(maker is not None and maker.definition is const for maker in makers)
-    return is_known or operation.name in ("reshape", "transpose")
+    return is_known or operation.name in VIEWS
 
 
 def product_seconds(operation: Operation, costs: Costs) -> float:

@@ -177,7 +177,7 @@ def slice_(g: Graph, x: Value, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...
             continue
         axes.append(axis)
         first.append(end_of_slice(start, extent))
-        last.append(TO_THE_END if whole else end_of_slice(stop, extent))
+        last.append(TO_THE_END if whole else end_of_slice(without_start(stop, start), extent))
         strides.append(step)
     if not axes:
         return x
@@ -189,11 +189,27 @@ def slice_(g: Graph, x: Value, *, starts: tuple[Dim, ...], stops: tuple[Dim, ...
 
 
 def end_of_slice(end: Dim, extent: Dim | None) -> Dim:
-    """`extent - 3` as -3, which Slice counts from the end; others as they are."""
+    """The number that Slice limits to the extent, which counts from its end if it is below 0: 4 of `min(4, extent)`, -3
+    of `extent - 3` and of `max(0, extent - 3)`; others as they are."""
     if isinstance(end, int) or extent is None:
         return end
+    for number in {part for each in arguments(end) for part in (each, each - extent) if isinstance(part, int)}:
+        limited = dims.maximum(0, extent + number) if number < 0 else dims.minimum(number, extent)
+        if equal(limited, end):
+            return number
     distance = end - extent
     return distance if isinstance(distance, int) and distance < 0 else end
+
+
+def without_start(stop: Dim, start: Dim) -> Dim:
+    """`b` of `max(a, b)`, where a slice starts at `a`: one that stops before is empty."""
+    return next((each for each in arguments(stop) if equal(dims.maximum(start, each), stop)), stop)
+
+
+def arguments(dim: Dim) -> tuple[Dim, ...]:
+    """Those of a minimum or a maximum, none of another dim."""
+    atom = dims.sole_atom(dim)
+    return atom.args if atom is not None and atom.kind in ("min", "max") else ()
 
 
 @emits("reverse")
