@@ -1,5 +1,5 @@
-"""Transposes before products, at which ONNX Runtime would end the process: irc writes the casts before them, and a
-Reshape after those that may be empty."""
+"""Products at which ONNX Runtime would end the process: irc writes casts before the transposes that they read, and a
+Reshape after those that may be empty; an Einsum of what may be empty is guarded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from irc import interpreter, ops
 from irc.backends.onnx import KERNELS_PIPELINE, PIPELINE, emit
 from irc.dtypes import BF16, F16, F32, F64, I64, DType
 from irc.ir import Value
+from irc.module import EdgeCases
 from irc.op import const, trace
 from irc.weights import Tensor
-from tests.onnx_models import check_close, imported
+from tests.onnx_models import check_close, imported, in_filled_memory
 
 PAIRS = [(F16, F16), (F16, F32), (BF16, F32), (F64, F32), (F32, F64), (I64, F32)]
 
@@ -115,3 +116,19 @@ def test_only_what_may_be_empty_is_reshaped(extent: str) -> None:
     onnx.checker.check_model(model)
     never_empty = imported(f"(float[2, B, 3] {graph}")
     assert [node.op_type for node in emit(never_empty).graph.node] == ["Transpose", "MatMul"]
+
+
+@pytest.mark.parametrize("edge_cases", ["onnx", "defined"])
+@pytest.mark.parametrize("equation", ["abcde,abfe->abcdf", "abcd,abd->abc", "abc,dc->abd", "abc,adec->abde"])
+def test_einsum_over_empty_axes(equation: str, edge_cases: EdgeCases) -> None:
+    """ONNX Runtime divides by the extent of an axis that both operands have, also of one that is not summed over."""
+    x, y = equation.split("->")[0].split(",")
+    declared = ", ".join(f"float[{', '.join(letters.upper())}] {name}" for name, letters in (("x", x), ("y", y)))
+    module = imported(f'({declared}) => (z) {{ z = Einsum <equation = "{equation}"> (x, y) }}')
+    module.edge_cases = edge_cases
+    proto = emit(irc.opt(module, PIPELINE, backend="onnx"))
+    for empty in ("", *sorted({*x, *y})):
+        sizes = {letter: 0 if letter == empty else index + 2 for index, letter in enumerate(sorted({*x, *y}))}
+        feed = {name: random(tuple(sizes[each] for each in letters), F32) for name, letters in (("x", x), ("y", y))}
+        (actual,) = in_filled_memory(proto, feed)
+        check_close(actual, np.einsum(equation, *feed.values()))

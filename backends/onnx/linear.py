@@ -43,7 +43,8 @@ def dot(g: Graph, x: Value, y: Value, *, batch: Pairs, contract: Pairs, accumula
         op_type = "Einsum"
     wide = g.carrier(op_type, x.dtype, wraps=True)
     if op_type == "Einsum":
-        count = dims.product(x.shape[a] for a, _ in contract)
+        # Over an empty axis that both operands have, summed or not, it divides by 0.
+        count = dims.product(x.shape[a] for a, _ in (*batch, *contract))
         spelled = equation(x.rank, y.rank, batch, contract)
 
         def summed(inner: Graph) -> Operand:
