@@ -118,6 +118,23 @@ def test_a_plan_costs_what_its_kernels_do(module: Module, draw: st.DataObject) -
     assert sum(total.flops.values()) == sum(each.flops for each in emitted)
 
 
+def test_a_copy_of_a_copied_operation_reads_what_is_stored() -> None:
+    """%e is in the second kernel and the third, %d in the first and the second: the third reads the %d of the first."""
+    def chain(x: Value) -> list[Value]:
+        d = ops.sub(x, ops.reduce_max(x, axes=(0,), keep_dims=True, name="m"), name="d")
+        e = ops.exp(d, name="e")
+        return [e, ops.reduce_sum(e, axes=(0,), name="s")]
+
+    module = trace(chain, "f64[64, 6]")
+    copy, graph = module.clone(), graph_of(module)
+    m, d, e, s = graph.units
+    apply(Plan(graph.groups([[m, d], [d, e], [e, s]])))
+    verify(module)
+    kernels = [operation for operation in module.main.block if operation.name == "kernel"]
+    assert [[result.name for result in kernel.results] for kernel in kernels] == [["m", "d"], ["e"], ["s"]]
+    same_results(copy, module, arrays(copy))
+
+
 @pytest.mark.parametrize("name, megabytes", [("greedy", 33.6), ("beam", 16.8), ("exact", 16.8), ("anneal", 16.8),
                                              (OPTIMAL, 16.8)])  # fmt: skip
 def test_two_reductions_of_one_input(name: str, megabytes: float) -> None:
