@@ -259,7 +259,10 @@ def test_other_verbs_take_models_with_defaults(tmp_path: Path) -> None:
     model = node_model("Mul", [floats(1, 2, 3, 4)])
     onnx.save(model, tmp_path / "model.onnx")
     np.savez(tmp_path / "in.npz", x=X)
-    for arguments in (["run", "model.onnx", "--input", "in.npz"], ["check", "model.onnx", "--backend", "onnx"],
+    np.savez(tmp_path / "all.npz", i0=floats(0, 1, 2, 3), x=X)
+    for arguments in (["run", "model.onnx", "--input", "in.npz"], ["bench", "model.onnx", "--input", "all.npz"],
+                      ["compile", "model.onnx", "--tune", "--tune-seconds", "0.1", "--calibration", "all.npz"],
+                      ["check", "model.onnx", "--backend", "onnx"],
                       ["check", "model.onnx", "--input", "in.npz", "--each"], ["bench", "model.onnx"],
                       ["extract", "model.onnx", "--to", "%y0", "-o", "part.irc"], ["kernels", "model.onnx"],
                       ["print", "model.onnx"], ["compile", "model.onnx", "--fold-defaults", "-o", "out.onnx"]):

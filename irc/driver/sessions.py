@@ -225,11 +225,11 @@ def session_options(model: str | Path | None = None, *, threads: int | None = No
 
 def model_call(model: str | bytes, given: Mapping[str, Any], threads: int, *, external: Mapping[str, Any] | None = None,
                advised: str | None = None) -> Callable[[], list[Any]]:  # fmt: skip
-    """Runs of a model in ONNX Runtime on these inputs, with its optimizations. `external` has the model's external data
-    by location; advice beside `advised` applies, except for its threads."""
+    """Runs of a model in ONNX Runtime on inputs by name, with its optimizations. `external` has the model's external
+    data by location; advice beside `advised` applies, except for its threads."""
     options = session_options(advised, threads=threads)
     session = _session(model, options, providers_for(advised), external or {})
-    feed = dict(zip((entry.name for entry in session.get_inputs()), given.values(), strict=True))
+    feed = dict(given)  # by name: the session does not count inputs that have a default
     return lambda: list(session.run(None, feed))
 
 
