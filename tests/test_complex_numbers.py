@@ -13,6 +13,7 @@ pytest.importorskip("triton")
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
@@ -217,6 +218,22 @@ def test_models_have_pairs_where_arguments_and_results_are_complex(tmp_path: Pat
     (argument,) = module.main.arguments
     (result,) = irc.run(module, {argument.name: z.numpy()}, backend="onnx").outputs.values()
     np.testing.assert_allclose(result, (z * 2).T.numpy())
+
+
+def test_models_with_complex_numbers_are_tuned(tmp_path: Path) -> None:
+    """Of no candidate and not of the input are complex numbers left, which ONNX Runtime does not have."""
+    def program(z: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.fft.ifft(torch.fft.fft(torch.nn.functional.gelu(z.real) @ w + 1) * z[..., :1])
+
+    given = torch.randn(2, 3, 8, dtype=C64), torch.randn(8, 6)
+    module = irc.from_torch(program, given)
+    report = irc.compile(module, output=tmp_path / "tuned.onnx", settings=irc.Settings(target="cpu"),
+                         onnx=irc.OnnxOptions(tune=True, seconds=0.1))  # fmt: skip
+    assert report.tuned is not None and {"all rewrites", "input", "input again"} < set(report.tuned.candidates)
+    assert all(reason.startswith("the same model as") for reason in report.tuned.without.values())
+    session = onnxruntime.InferenceSession(tmp_path / "tuned.onnx")
+    (pairs,) = session.run(None, dict(zip("zw", (torch.view_as_real(given[0]).numpy(), given[1].numpy()), strict=True)))
+    close(torch.view_as_complex(torch.from_numpy(pairs)), program(*given))
 
 
 def test_what_has_no_rule_is_rejected_by_name_for_onnx() -> None:

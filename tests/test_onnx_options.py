@@ -346,6 +346,43 @@ def test_a_candidate_without_rewrites_is_written(tmp_path: Path, monkeypatch: py
     assert report.nodes == report.tuned.candidates[chosen[0]].nodes
 
 
+def test_memory_limits_candidates_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all candidates of this model two differ; those that are the same as another take no memory."""
+    path = mlp(tmp_path)
+    weights = irc.load(str(path)).weight_bytes
+    for limit, reason in ((2, "the same model as all rewrites"), (1, "the candidates would take more than")):
+        monkeypatch.setattr(graph_tuning, "MOST_BYTES", limit * weights)
+        tuning = irc.compile(str(path), output=tmp_path / "tuned.onnx", onnx=OnnxOptions(tune=True, seconds=0.1)).tuned
+        assert tuning is not None and ("without bias" in tuning.candidates) == (limit == 2)
+        assert tuning.without["without raise"] == "the same model as all rewrites"
+        assert any(text.startswith(reason) for text in tuning.without.values())
+
+
+def test_each_candidate_has_a_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of several rewrites left out together, where a candidate before the last was the same as another."""
+    files, whole, timed = list[Path](), graph_tuning._candidate, graph_tuning._timed
+
+    def candidate(*arguments: Any) -> Any:
+        compiled = whole(*arguments)
+        files.append(compiled.path)
+        return compiled
+
+    def faster(*arguments: Any) -> Any:
+        tuning = timed(*arguments)
+        ratios = {name: replace(each, ratio=2.0 if name.startswith("without ") else 1.0)
+                  for name, each in tuning.candidates.items()}  # fmt: skip
+        return replace(tuning, candidates=ratios, noise=0.01, chosen=choose(ratios, 0.01))
+
+    monkeypatch.setattr(graph_tuning, "_candidate", candidate)
+    monkeypatch.setattr(graph_tuning, "_timed", faster)
+    module = irc.trace(lambda x, b: ops.relu(ops.add(ops.matmul(x, const(value=W)), b)), "f32[2, 3, 96]", "f32[64]")
+    tuning = irc.compile(module, output=tmp_path / "tuned.onnx", pipeline="flatten_rows,bias,raise,canonicalize",
+                         settings=Settings(target="cpu"), onnx=OnnxOptions(tune=True, seconds=0.1)).tuned  # fmt: skip
+    assert tuning is not None and tuning.without == {"without raise": "the same model as all rewrites"}
+    assert {"no rewrites", "without flatten_rows, bias"} <= set(tuning.candidates)
+    assert len(set(files)) == len(files) == 6
+
+
 def test_a_module_is_tuned_against_what_was_imported(tmp_path: Path) -> None:
     module = irc.load(str(mlp(tmp_path)))
     report = irc.compile(module, output=tmp_path / "tuned.onnx", onnx=OnnxOptions(tune=True, seconds=0.1))

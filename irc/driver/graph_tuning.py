@@ -6,6 +6,7 @@ run in turn on one thread, in CPU time. `choose` decides from the times alone. S
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +18,15 @@ from irc.driver.arrays import given_inputs
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
 from irc.driver.pipelines import read_stages, written
-from irc.driver.running import as_backend_failed, carrier
+from irc.driver.running import as_backend_failed, as_pairs, carrier
 from irc.driver.sessions import model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn
 from irc.files import temporary_folder
 from irc.module import Module
 from irc.named_pipelines import ALIASES
 
-NEEDED = ("canonicalize", "fold", "cse", "dce", "legalize", "fuse")  # passes that a model is not written without
+# Passes that a model is not written without.
+NEEDED = ("canonicalize", "fold", "cse", "complex_parts", "dce", "legalize", "fuse")
 ROUNDS = 25
 LEAST_ROUNDS = 5
 LEAST_SECONDS = 0.01  # of one timing
@@ -84,10 +86,11 @@ def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inp
         if carrier(value.dtype.numpy) != value.dtype.numpy:
             raise fail("usage.arguments", f"%{value.name} is {value.type}, of which ONNX Runtime accepts no arrays")
     given = given_inputs(module.main, inputs, settings.dims, 0)
-    given = {argument.name: given[argument.name] for argument in module.main.arguments if argument.name in given}
+    given = {argument.name: as_pairs(given[argument.name]) for argument in module.main.arguments
+             if argument.name in given}  # fmt: skip
     with temporary_folder() as folder:
         compiled, without = _compiled(source, pipeline, settings, folder, report)
-        calls, is_file = _calls(source, settings, compiled, given, folder)
+        calls, is_file = _calls(source, pipeline, settings, compiled, given, folder)
         copy = copy and is_file
         report("timing")
         deadline = time.monotonic() + seconds
@@ -98,7 +101,8 @@ def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inp
             names = [name.removeprefix("without ") for name in better]
             joined = "without " + ", ".join(names)
             try:
-                compiled[joined] = _candidate(source, leaving_out(pipeline, names), settings, folder, len(compiled))
+                number = len(compiled) + len(without)  # which no file of a candidate has
+                compiled[joined] = _candidate(source, leaving_out(pipeline, names), settings, folder, number)
                 calls[joined] = model_call(str(compiled[joined].path), given, 1)
                 some = {name: calls[name] for name in dict.fromkeys((INPUT, SAME, ALL, tuning.chosen, joined))}
                 second = _timed(some, compiled, time.monotonic() + seconds / 2, seconds, copy)
@@ -144,7 +148,7 @@ def _compiled(source: Source, pipeline: str, settings: Settings, folder: Path, r
     rewrites = rewrites_of(pipeline)
     plans = {ALL: [], **{f"without {name}": [name] for name in rewrites}, "no rewrites": rewrites}
     compiled, without, known = dict[str, Compiled](), dict[str, str](), dict[bytes, str]()
-    size = 0
+    size = 0  # of the weights of candidates that are kept
     for number, (name, left_out) in enumerate(plans.items()):
         report(name)
         try:
@@ -154,15 +158,16 @@ def _compiled(source: Source, pipeline: str, settings: Settings, folder: Path, r
                 raise
             without[name] = error.diagnostics[0].message
             continue
-        content = candidate.path.read_bytes()
-        size += candidate.module.weight_bytes
-        if content in known:
-            without[name] = f"the same model as {known[content]}"
-        elif size > MOST_BYTES and name != ALL:
+        with candidate.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if digest in known:
+            without[name] = f"the same model as {known[digest]}"
+        elif size + candidate.module.weight_bytes > MOST_BYTES and name != ALL:
             without[name] = f"the candidates would take more than {MOST_BYTES >> 30} GiB"
         else:
             compiled[name] = candidate
-            known[content] = name
+            known[digest] = name
+            size += candidate.module.weight_bytes
     return compiled, without
 
 
@@ -173,16 +178,18 @@ def _candidate(source: Source, pipeline: str, settings: Settings, folder: Path, 
     return Compiled(module, pipeline, path)
 
 
-def _calls(source: Source, settings: Settings, compiled: Mapping[str, Compiled], given: Mapping[str, Any],
-           folder: Path) -> tuple[dict[str, Callable[[], Any]], bool]:  # fmt: skip
+def _calls(source: Source, pipeline: str, settings: Settings, compiled: Mapping[str, Compiled],
+           given: Mapping[str, Any], folder: Path) -> tuple[dict[str, Callable[[], Any]], bool]:  # fmt: skip
     """Runs of the input, twice, and of the candidates; and whether the input is a file that may be copied. Else the
-    module as it was imported stands for it."""
+    module as it was imported stands for it, with complex numbers by their parts: ONNX Runtime has no others."""
     path = Path(str(source))
     is_file = not isinstance(source, Module) and path.suffix.lower() == ".onnx" and not settings.specialize
     is_file = is_file and not settings.fold_defaults
     if not is_file:
         path = folder / "input.onnx"
-        find_backend("onnx").save(settings.load(source), path, target=settings.target_of("onnx"))
+        parts = written(stage for stage in read_stages(pipeline, ALIASES) if stage.name == "complex_parts")
+        module, context = run_pipeline(source, parts, "onnx", settings)
+        find_backend("onnx").save(module, path, target=context.target)
     with as_backend_failed():
         calls = {name: original_call(path, given, 1) for name in (INPUT, SAME)}
         calls |= {name: model_call(str(candidate.path), given, 1) for name, candidate in compiled.items()}
