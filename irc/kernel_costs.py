@@ -73,7 +73,7 @@ class CostTable:
     kernels: Mapping[str, Grid] = field(repr=False)
 
     def seconds(self, kind: str, **sizes: float) -> float:
-        """Of one node of this kind, such as `seconds("Gemm", rows=128, inner=512, columns=2048)`, on one thread. Sizes
+        """Of one node of this kind, such as `seconds("Softmax", rows=128, width=512)`, on one thread. Sizes
         outside of the grid count in proportion to its nearest point, those below 0 as empty."""
         if any(size <= 0 for size in sizes.values()):
             return self.overhead

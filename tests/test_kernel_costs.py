@@ -45,10 +45,10 @@ def test_tables_show_what_is_known_of_the_kernels(name: str) -> None:
     assert cost("SkipLayerNormalization", **rows) > 2 * (
         cost("LayerNormalization", **rows) + cost("Add", elements=65536)
     )
-    assert cost("Gemm", rows=128, inner=512, columns=1024) > cost("Gemm", rows=128, inner=512, columns=512)
+    assert cost("Gemm.pair", rows=128, inner=512, columns=1024) > cost("Gemm.pair", rows=128, inner=512, columns=512)
     assert cost("Attention", heads=8, queries=128, keys=128, width=64) < 0.01
     assert cost("QuickGelu", elements=65536) < cost("Sigmoid", elements=65536) + cost("Mul", elements=65536)
-    flops = 2 * 256 * 1024 * 1024 / cost("Gemm", rows=256, inner=1024, columns=1024)
+    flops = 4 * 256 * 1024 * 1024 / cost("Gemm.pair", rows=256, inner=1024, columns=1024)
     assert 1e9 < flops < 1e12
 
 
@@ -79,7 +79,7 @@ def test_outside_of_a_grid_seconds_are_in_proportion() -> None:
 
 def test_empty_tensors_cost_a_node() -> None:
     table = find_costs()
-    assert table.seconds("Gemm", rows=0, inner=512, columns=512) == table.overhead
+    assert table.seconds("Gemm.pair", rows=0, inner=512, columns=512) == table.overhead
 
 
 GOOD = {"schema": "irc.costs/1", "machine": "m", "method": "n",
@@ -129,7 +129,7 @@ def test_settings_choose_the_table_of_a_target(tmp_path: Path) -> None:
     target = Settings(costs=str(path), target="cpu").target_of("onnx")
     assert isinstance(target, Target) and target.costs is not None
     assert target.costs.overhead == 1e-6  # and kinds that the file lacks are those of the default
-    assert target.costs.kernels["Gemm"] is find_costs().kernels["Gemm"]
+    assert target.costs.kernels["Gemm.pair"] is find_costs().kernels["Gemm.pair"]
     with pytest.raises(IrcError, match="--costs"):
         Settings(costs="avx2").target_of("triton")
 
@@ -162,7 +162,9 @@ def test_calibrate_reports_its_mistakes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(
         KINDS, "Abs", type(KINDS["Abs"])("Abs", {"elements": (8,)}, lambda elements: Node("None", ((8,),)))
     )
-    report = calibrate(tmp_path / "b.json", kinds=("Abs",))
+    with pytest.raises(IrcError, match="0 runs"):
+        calibrate(tmp_path / "a.json", runs=0)
+    report = calibrate(tmp_path / "b.json", kinds=("Abs",), runs=2)
     assert list(report.failures) == ["Abs"] and report.kinds == 1
 
 

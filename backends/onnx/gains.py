@@ -17,10 +17,10 @@ from irc.kernel_costs import CostTable
 from irc.op import const
 from irc.sizes import default_size
 
-PRODUCTS = ("matmul", "linear")
+PRODUCTS = ("gemm", "linear", "matmul")
 VIEWS = ("reshape", "transpose")
 MARGIN = 1.02  # between kernels that are nearly as fast, whose times differ by as much from one calibration to another
-MORE_KERNELS = 1.1  # each costs what a table of the least times does not show
+MORE_KERNELS = 1.1  # which cost what a table of the least times does not show: by how much they have to be faster
 
 
 class Costs:
@@ -181,18 +181,16 @@ def products_as_conv(operations: Sequence[Operation], costs: Costs) -> tuple[flo
     region, before, after = set(operations), 0.0, 0.0
     entering = Counter[Value]()
     for operation in operations:
-        if operation.name in ("gemm", *PRODUCTS):
-            x = operation.inputs[0]
-            rows, columns = operation.result.shape
-            sizes = {"rows": rows, "inner": x.shape[1], "columns": columns}
-            before += costs.seconds("Gemm.pair", **sizes) / 2
-            after += costs.seconds("Conv.pair", **sizes) / 2
-            entering[x] += x.operation not in region
+        if operation.name in PRODUCTS:
+            x, result = operation.inputs[0], operation.result
+            before += half_of_pair("Gemm.pair", x, result, costs)
+            after += half_of_pair("Conv.pair", x, result, costs)
+            if x.operation not in region:
+                entering[x] += 1
         if not region.issuperset(operation.result.users()):
             after += costs.of_rows("ReorderOutput", operation.result) + costs.table.overhead
     for x, readers in entering.items():
-        if readers:
-            after += costs.of_rows("ReorderInput", x) + costs.table.overhead
+        after += costs.of_rows("ReorderInput", x) + costs.table.overhead
         if readers > 1:
             after += costs.seconds("Transpose.columns", rows=x.shape[0], columns=x.shape[1])
     return before, MARGIN * after
@@ -200,6 +198,7 @@ def products_as_conv(operations: Sequence[Operation], costs: Costs) -> tuple[flo
 
 # -- times of operations -----------------------------------------------------------------------------------------
 
+POINTWISE = {"is_nan": "IsNaN", "quick_gelu": "QuickGelu", "select": "Where", "silu": "QuickGelu"}  # others: by name
 BY_ROWS = {"gather": "Gather", "layer_norm": "LayerNormalization", "log_softmax": "Softmax",
            "rms_norm": "RMSNormalization", "slice": "Slice", "softmax": "Softmax", "split": "Slice",
            "concat": "Concat"}  # fmt: skip
@@ -211,13 +210,15 @@ def operation_seconds(operation: Operation, costs: Costs) -> float:
     if is_free(operation):
         return 0.0
     name, result = operation.name, operation.results[0]
-    if name in ("gemm", *PRODUCTS):
+    if name in PRODUCTS:
         return product_seconds(operation, costs)
     if name == "attention":
         return attention(operation, costs, "Attention.masked" if len(operation.inputs) > 3 else "Attention.heads")
     if name in BY_ROWS and result.rank:
         return sum(costs.of_rows(BY_ROWS[name], each) for each in operation.results)
-    kind = name.title().replace("_", "")
+    if name.startswith("reduce_") and operation.inputs[0].rank:
+        return costs.of_rows("ReduceMean", operation.inputs[0])
+    kind = POINTWISE.get(name, name.title().replace("_", ""))
     return costs.pointwise(kind if "elements" in costs.axes(kind) else "Add", result)
 
 
@@ -229,15 +230,19 @@ def is_free(operation: Operation) -> bool:
 
 
 def product_seconds(operation: Operation, costs: Costs) -> float:
-    """Of a product with a constant matrix, or of two computed ones for each of a batch."""
+    """Of a product with a matrix, or of two computed values for each of a batch."""
     x, y, *_ = operation.inputs
-    columns, rows = operation.result.shape[-1], operation.result.shape[-2] if operation.result.rank > 1 else 1
-    inner = x.shape[0 if operation.attributes.get("transpose_a") else -1]
     if y.rank == 2:
-        kind = "MatMul" if operation.name == "matmul" else "Gemm"
-        return costs.seconds(kind, rows=costs.rows(operation.result), inner=inner, columns=columns)
+        return half_of_pair("Gemm.pair", x, operation.result, costs, bool(operation.attributes.get("transpose_a")))
+    columns, rows = operation.result.shape[-1], operation.result.shape[-2] if operation.result.rank > 1 else 1
     batch = prod(map(costs.extent, operation.result.shape[:-2]))
-    return costs.seconds("MatMul.computed", batch=batch, rows=rows, inner=inner, columns=columns)
+    return costs.seconds("MatMul.computed", batch=batch, rows=rows, inner=x.shape[-1], columns=columns)
+
+
+def half_of_pair(kind: str, x: Value, result: Value, costs: Costs, transposed: bool = False) -> float:
+    """Of one product of rows, as half of two that lead to the wider rows and back."""
+    widths = sorted(map(costs.extent, (x.shape[0 if transposed else -1], result.shape[-1])))
+    return costs.table.seconds(kind, rows=costs.rows(result), inner=widths[0], columns=widths[1]) / 2
 
 
 def attention(operation: Operation, costs: Costs, kind: str) -> float:

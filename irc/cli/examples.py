@@ -112,7 +112,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("irc cache --clear", ""),
     ),
     "calibrate": (
-        ("irc calibrate -o costs.json --kind Softmax --kind Add", "without --kind: all, in about a minute"),
+        ("irc calibrate -o costs.json --kind Softmax --kind Add", "without --kind: all, in one to two minutes"),
         ("irc compile model.onnx --target cpu --costs costs.json", "rewrites where it pays on this machine"),
     ),
     "doc": (

@@ -84,20 +84,22 @@ def show_quantized(quantized: Any) -> None:
 @click.option("-o", "--output", required=True, metavar="FILE.json", shell_complete=completion.files,
               help="The cost table to write.")  # fmt: skip
 @click.option("--kind", "kinds", multiple=True, metavar="NAME", shell_complete=completion.kernel_kinds,
-              help="Measure this kind of kernel, such as Gemm, and leave others at the default's times.")  # fmt: skip
+              help="Measure this kind of kernel, such as Softmax; others keep the default's times.")  # fmt: skip
+@click.option("--runs", type=click.IntRange(1, 100), default=1, show_default=True,
+              help="Measure so many times and take the least, where the machine has other work.")  # fmt: skip
 @JSON
-def calibrate(output: str, kinds: tuple[str, ...], as_json: bool) -> None:
+def calibrate(output: str, kinds: tuple[str, ...], runs: int, as_json: bool) -> None:
     """Time ONNX Runtime's kernels on this machine's CPU and write a cost table, for --costs.
 
-    Kinds of kernels are measured at a grid of sizes, on one thread, in CPU time; that takes about a minute. Rewrites
-    for --target cpu are applied where they pay by the table, at the shapes of the model.
+    Kinds of kernels are measured at a grid of sizes, on one thread, in CPU time; that takes one to two minutes.
+    Rewrites for --target cpu are applied where they pay by the table, at the shapes of the model.
     """
     from irc.driver import calibrate as calibrate_kernels
     from irc.files import check_output, guarded
 
     with guarded():
         check_output(Path(output))
-        report = calibrate_kernels(output, kinds=kinds, progress=reporting().show_progress)
+        report = calibrate_kernels(output, kinds=kinds, runs=runs, progress=reporting().show_progress)
     if as_json:
         show_json(report)
         return

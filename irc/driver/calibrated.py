@@ -22,9 +22,9 @@ POSITIONS = (49, 196, 3136)
 @dataclass(frozen=True)
 class Node:
     """A node to be measured. `inputs` are shapes of f32 inputs; `constants` are arrays of further inputs, None for one
-    that is absent. A `chain` passes its result to the next node, since their layout is not that of inputs. With `back`
+    that is absent. A `chain` passes its result to the next node, in the layout that ONNX Runtime chooses. With `back`
     each node is followed by one with these constants, which leads back to the shape of the input, and all have
-    constants of their own, which are then no nearer than those of a model are."""
+    constants of their own: weights that all share stay in the cache, which those of a model do not."""
 
     op_type: str
     inputs: tuple[tuple[int, ...], ...]
@@ -67,24 +67,6 @@ def integers(*values: int) -> Any:
 
 
 # -- products ----------------------------------------------------------------------------------------------------
-
-
-@kind("Gemm", rows=(1, 4, 16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024, 4096))
-def gemm(rows: int, inner: int, columns: int) -> Node:
-    """[rows, inner] times a constant weight, plus a constant bias."""
-    return Node("Gemm", ((rows, inner),), (weight(inner, columns), weight(columns)))
-
-
-@kind("Gemm.transposed", rows=(16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024))
-def gemm_transposed(rows: int, inner: int, columns: int) -> Node:
-    """The transpose of [inner, rows] times a constant weight, plus a constant bias."""
-    return Node("Gemm", ((inner, rows),), (weight(inner, columns), weight(columns)), {"transA": 1})
-
-
-@kind("MatMul", rows=(1, 4, 16, 64, 256), inner=(64, 256, 1024), columns=(64, 256, 1024, 4096))
-def matmul(rows: int, inner: int, columns: int) -> Node:
-    """[rows, inner] times a constant weight."""
-    return Node("MatMul", ((rows, inner),), (weight(inner, columns),))
 
 
 PAIRS = {"rows": (1, 8, 49, 196, 1024), "inner": (64, 256, 512, 1024), "columns": (64, 256, 1024, 2048, 4096)}
@@ -142,31 +124,6 @@ def matmul_nbits(rows: int, inner: int, columns: int) -> Node:
                 {"K": inner, "N": columns, "bits": 4, "block_size": 32}, MICROSOFT)  # fmt: skip
 
 
-def conv(channels: int, positions: int, size: int, groups: int) -> Node:
-    height = {49: 7, 196: 14, 3136: 56}[positions]
-    kernel = weight(channels, channels // groups, size, size)
-    return Node("Conv", ((1, channels, height, height),), (kernel, weight(channels)),
-                {"group": groups, "pads": [size // 2] * 4}, chain=True)  # fmt: skip
-
-
-@kind("Conv.1x1", channels=CHANNELS, positions=POSITIONS)
-def conv_1x1(channels: int, positions: int) -> Node:
-    """As many channels in as out, in the layout of blocks of channels that ONNX Runtime chooses."""
-    return conv(channels, positions, 1, 1)
-
-
-@kind("Conv.3x3", channels=CHANNELS, positions=POSITIONS)
-def conv_3x3(channels: int, positions: int) -> Node:
-    """As `Conv.1x1`, with windows of 3 by 3."""
-    return conv(channels, positions, 3, 1)
-
-
-@kind("Conv.depthwise", channels=CHANNELS, positions=POSITIONS)
-def conv_depthwise(channels: int, positions: int) -> Node:
-    """A window of 3 by 3 for each channel."""
-    return conv(channels, positions, 3, channels)
-
-
 # -- element by element ------------------------------------------------------------------------------------------
 
 UNARY = ("Abs", "Ceil", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "IsNaN", "LeakyRelu", "Log", "Mish",
@@ -182,17 +139,10 @@ def binary(op_type: str) -> Callable[..., Node]:
     return lambda elements: Node(op_type, ((1, elements), (1, elements)))
 
 
-def binary_by_row(op_type: str) -> Callable[..., Node]:
-    """With a constant of one row."""
-    return lambda rows, width: Node(op_type, ((rows, width),), (weight(width),))
-
-
 for each in UNARY:
     KINDS[each] = Kind(each, {"elements": ELEMENTS}, unary(each))
 for each in BINARY:
     KINDS[each] = Kind(each, {"elements": ELEMENTS}, binary(each))
-for each in ("Add", "Mul"):
-    KINDS[f"{each}.row"] = Kind(f"{each}.row", {"rows": ROWS, "width": WIDTHS}, binary_by_row(each))
 
 
 @kind("Mul.channels", channels=CHANNELS, positions=POSITIONS)
@@ -210,11 +160,6 @@ def quick_gelu(elements: int) -> Node:
 @kind("Swish", elements=ELEMENTS)
 def swish(elements: int) -> Node:
     return Node("Swish", ((1, elements),))
-
-
-@kind("BiasGelu", rows=ROWS, width=WIDTHS)
-def bias_gelu(rows: int, width: int) -> Node:
-    return Node("BiasGelu", ((rows, width),), (weight(width),), {}, MICROSOFT)
 
 
 @kind("Clip", elements=ELEMENTS)
@@ -249,12 +194,6 @@ def layer_normalization(rows: int, width: int) -> Node:
 @kind("RMSNormalization", rows=ROWS, width=WIDTHS)
 def rms_normalization(rows: int, width: int) -> Node:
     return Node("RMSNormalization", ((rows, width),), (weight(width),))
-
-
-@kind("SimplifiedLayerNormalization", rows=ROWS, width=WIDTHS)
-def simplified_layer_normalization(rows: int, width: int) -> Node:
-    """ONNX Runtime's own operator of the default domain for RMS norm."""
-    return Node("SimplifiedLayerNormalization", ((rows, width),), (weight(width),))
 
 
 @kind("SkipLayerNormalization", rows=ROWS, width=WIDTHS)

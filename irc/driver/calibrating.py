@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
-from irc.driver.calibrated import KINDS, MICROSOFT, NCHWC, Node
+from irc.driver.calibrated import KINDS, MICROSOFT, NCHWC, Kind, Node
 from irc.driver.running import as_backend_failed
 from irc.files import check_file, guarded, replacing
 from irc.kernel_costs import SCHEMA
@@ -45,13 +45,14 @@ class CalibrationReport:
 
 
 @guarded()
-def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), title: str | None = None,
+def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), runs: int = 1, title: str | None = None,
               progress: Callable[[str], None] | None = None) -> CalibrationReport:  # fmt: skip
-    """Measure kernels of ONNX Runtime on this machine and write the cost table, which takes about a minute.
+    """Measure kernels of ONNX Runtime on this machine and write the cost table, which takes one to two minutes a run.
 
-    `kinds` are those to be measured, with the kinds that a table needs; by default all. `title` describes the machine,
-    in place of what the system says. A kind that this version of ONNX Runtime has not is left out, and reported.
-    Raises `usage.arguments` for an unknown kind, `file.exists` and `file.missing`.
+    `kinds` are those to be measured, with the kinds that a table needs; by default all. Of several `runs` the least
+    times are taken: other work of the machine makes those of one larger. `title` describes the machine, in place of
+    what the system says. A kind that this version of ONNX Runtime has not is left out, and reported.
+    Raises `usage.arguments` for an unknown kind, `usage.value` for no runs, `file.exists` and `file.missing`.
     """
     start, path = time.perf_counter(), Path(output)
     if path.is_dir() or not path.parent.is_dir():  # said before a minute has passed
@@ -61,21 +62,23 @@ def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), title: str | N
     for name in kinds:
         if name not in KINDS:
             raise fail("usage.arguments", f"there is no kind of kernel `{name}`", expected=", ".join(KINDS))
+    if runs < 1:
+        raise fail("usage.value", f"{runs} runs measure nothing", expected="1 or more")
     chosen = [kind for kind in KINDS.values() if not kinds or kind.name in (*kinds, "Reshape")]
     grids, failures = {}, {}
     for kind in chosen:
         if progress is not None:
             progress(kind.name)
-        points = [dict(zip(kind.axes, sizes, strict=True)) for sizes in itertools.product(*kind.axes.values())]
         try:
             with as_backend_failed():
-                seconds = [seconds_of(kind.node(**sizes)) for sizes in points]
+                timed = [seconds_of_kind(kind) for _ in range(runs)]
         except IrcError as error:
             if error.code != "backend.failed":
                 raise
             failures[kind.name] = str(error)
             continue
-        grids[kind.name] = {"axes": kind.axes, "seconds": [float(f"{each:.3g}") for each in seconds]}
+        least = map(min, zip(*timed, strict=True))
+        grids[kind.name] = {"axes": kind.axes, "seconds": [float(f"{each:.3g}") for each in least]}
     machine = title or machine_title()
     method = (f"Measured by irc calibrate with onnxruntime {version('onnxruntime')}: CPU time of one thread, of a node "
             f"among {NODES} alike, the least of {TIMINGS} timings.")  # fmt: skip
@@ -83,6 +86,12 @@ def calibrate(output: str | Path, *, kinds: tuple[str, ...] = (), title: str | N
         file.write(as_text(machine, method, grids).encode())
     count = sum(len(grid["seconds"]) for grid in grids.values())
     return CalibrationReport(str(output), machine, len(grids), count, time.perf_counter() - start, failures)
+
+
+def seconds_of_kind(kind: Kind) -> list[float]:
+    """Those of a node at each point of the grid, the last axis varying fastest."""
+    sizes = (dict(zip(kind.axes, point, strict=True)) for point in itertools.product(*kind.axes.values()))
+    return [seconds_of(kind.node(**each)) for each in sizes]
 
 
 def as_text(machine: str, method: str, grids: Mapping[str, Any]) -> str:
@@ -103,15 +112,15 @@ def machine_title() -> str:
 
 
 def seconds_of(node: Node) -> float:
-    """CPU seconds of one node of a model. Raises what ONNX Runtime raises for it."""
+    """CPU seconds of one node of a model, with its node back if it has one. Raises what ONNX Runtime raises."""
     one, several = runner(node, 1), runner(node, NODES)
     alone = timing(several, 1)
     repeats = max(1, min(1000, round(LEAST_SECONDS / max(alone, 1e-7))))
     timings = 2 if alone > 20 * LEAST_SECONDS else TIMINGS
     pairs = [(timing(one, repeats), timing(several, repeats)) for _ in range(timings)]
-    least: float = min(first for first, _ in pairs)
-    most: float = min(second for _, second in pairs)
-    return max((most - least) / (NODES - 1), LEAST)
+    of_one: float = min(first for first, _ in pairs)
+    of_several: float = min(second for _, second in pairs)
+    return max((of_several - of_one) / (NODES - 1), LEAST)
 
 
 def timing(run: Callable[[], Any], repeats: int) -> float:

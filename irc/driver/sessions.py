@@ -54,7 +54,7 @@ def advice_for(module: Module, opset: int, sizes: Mapping[str, int], costs: Cost
     known = representative_sizes(main, sizes)
     flops = sum(product_flops(operation, known) for operation in main.walk())
     table = costs or find_costs()
-    peak = 2 * 256 * 1024 * 1024 / table.seconds("Gemm", rows=256, inner=1024, columns=1024)
+    peak = 4 * 196 * 1024 * 1024 / table.seconds("Gemm.pair", rows=196, inner=1024, columns=1024)
     seconds = flops / peak
     is_small = seconds < SMALL
     is_static = all(argument.type.is_static for argument in main.arguments)

@@ -210,7 +210,7 @@ def measure(subject: Subject, columns: list[str], rounds: int) -> tuple[dict[str
 
 
 def error_of(outputs: list[Any], exact: list[Any]) -> float:
-    return max((relative_error(ours, theirs) for ours, theirs in zip(outputs, exact, strict=False)), default=0.0)
+    return max((relative_error(ours, theirs) for ours, theirs in zip(outputs, exact, strict=True)), default=0.0)
 
 
 def compile_seconds(subject: Subject, rounds: int) -> dict[str, float]:
@@ -281,7 +281,7 @@ def summary(records: list[dict[str, Any]], columns: list[str]) -> Iterable[str]:
                      for column in columns}  # fmt: skip
             texts = [f"{geomean(values):.3f}" + (f" of {len(values)}" if len(values) < len(group) else "")
                      if values else "-" for values in means.values()]  # fmt: skip
-            yield row([title, "", *texts, ""])
+            yield row([title, "", *texts, "", ""])
 
 
 def machine() -> str:
