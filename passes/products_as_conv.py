@@ -51,7 +51,7 @@ class ProductsAsConv(Pass):
         count = 0
         for function in module.functions.values():
             for block in list(blocks(function.block)):
-                for region in _regions(block):
+                for region in _regions(block, context, module.edge_cases):
                     if pays(context, "products_as_conv", region):
                         count += _replaced(region, context, module.edge_cases)
         context.count("products_as_conv", "replaced", count)
@@ -61,12 +61,16 @@ class ProductsAsConv(Pass):
 # -- regions -----------------------------------------------------------------------------------------------------
 
 
-def _regions(block: Block) -> Iterator[list[Operation]]:
-    """The regions of a block, each in program order."""
+def _regions(block: Block, context: PassContext, edge_cases: EdgeCases) -> Iterator[list[Operation]]:
+    """The regions of a block, each in program order. What the target computes by several operators, such as gelu in an
+    opset without it, is in none: these are not computed in the layout."""
     members, joined = set[Operation](), DisjointSets[Operation | Value]()
     for operation in block:
-        if _is_product(operation) or (_is_between(operation) and all(x.operation in members for x in operation.inputs)):
+        if _is_product(operation):
             members.add(operation)
+        elif _is_between(operation) and all(x.operation in members for x in operation.inputs):
+            if context.target is None or context.target.takes(operation, edge_cases):
+                members.add(operation)
     for operation in reversed(list(block)):  # what no product reads is computed on rows
         if operation in members and operation.name in BETWEEN and members.isdisjoint(operation.result.users()):
             members.remove(operation)

@@ -8,8 +8,27 @@ from irc.backends.onnx.edges import guards_nan
 from irc.backends.onnx.graph import Graph, Operand
 from irc.backends.onnx.row import Row, both, emits, on, same, since
 from irc.backends.onnx.target import Target
-from irc.dtypes import I64
+from irc.dtypes import F32, I64
 from irc.ir import Operation, Value
+
+
+def gelu() -> Row:
+    """Gelu, and before opset 20 the operator of ONNX Runtime's own for the exact one, which it makes of the nodes that
+    exporters write in these opsets."""
+    row = same("gelu", "Gelu", "approximate")
+
+    def takes(operation: Operation, target: Target) -> bool:
+        is_exact = operation.attributes["approximate"] == "none"
+        is_own = target.name == "cpu" and is_exact and operation.inputs[0].dtype is F32
+        return is_own or row.takes(operation, target)
+
+    def emit(g: Graph, x: Value, *, approximate: str) -> Operand:
+        if g.target.runs("Gelu", x.dtype) or g.target.name != "cpu":
+            return row.emit(g, x, approximate=approximate)
+        return g.node("Gelu", x, domain="com.microsoft")
+
+    return Row(row.name, emit, takes, row.opset)
+
 
 SAME: list[Row] = [
     same("relu", "Relu"),
@@ -26,7 +45,7 @@ SAME: list[Row] = [
     same("softplus", "Softplus"),
     same("softsign", "Softsign"),
     same("mish", "Mish"),
-    same("gelu", "Gelu", "approximate"),
+    gelu(),
     same("reciprocal", "Reciprocal"),
 ]
 
