@@ -18,10 +18,11 @@ import irc
 from irc import dtypes, ops
 from irc.diagnostics import IrcError, fail
 from irc.driver import Settings, graph_tuning, onnx_models, sessions
-from irc.driver.graph_tuning import ALL, INPUT, SAME, Candidate, choose, leaving_out, noise_of, rewrites_of
+from irc.driver.graph_tuning import ALL, INPUT, SAME, Candidate, choose, noise_of, rewrites_of
 from irc.driver.measuring import relative_error
 from irc.driver.models import find_backend
 from irc.driver.onnx_models import OnnxOptions
+from irc.driver.pipelines import leaving_out
 from irc.driver.running import run_onnx
 from irc.driver.sessions import SessionAdvice, advice_path, read_advice, session_options, write_advice
 from irc.driver.timing import timed_in_turn

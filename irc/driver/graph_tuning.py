@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.arrays import given_inputs
 from irc.driver.models import Settings, Source, find_backend
 from irc.driver.optimizing import run_pipeline
-from irc.driver.pipelines import read_stages, written
+from irc.driver.pipelines import leaving_out, read_stages, written
 from irc.driver.running import as_backend_failed, as_pairs, carrier
 from irc.driver.sessions import model_call, original_call
 from irc.driver.timing import ratios, timed_in_turn
@@ -28,7 +28,6 @@ from irc.named_pipelines import ALIASES
 # Passes that a model is not written without.
 NEEDED = ("canonicalize", "fold", "cse", "complex_parts", "dce", "legalize", "fuse")
 ROUNDS = 25
-LEAST_ROUNDS = 5
 LEAST_SECONDS = 0.01  # of one timing
 MOST_BYTES = 8 << 30  # of the weights of all candidates together, which are in memory at a time
 INPUT, SAME, ALL = "input", "input again", "all rewrites"
@@ -47,14 +46,15 @@ class Candidate:
 @dataclass(frozen=True)
 class GraphTuning:
     """Candidates by name, in the order in which they are preferred, the one that is taken, and the noise: how far the
-    input differs from itself. `without` are candidates that were not timed, with the reason."""
+    input differs from itself. `rounds` are those of all candidates, and `seconds` the limit that was given for them.
+    `sizes` are the shapes of inputs, by name. `without` are candidates that were not timed, with the reason."""
 
     chosen: str
     noise: float
     candidates: Mapping[str, Candidate]
     rounds: int
     seconds: float
-    sizes: Mapping[str, tuple[int, ...]]
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     label: str = "CPU time on this machine, one thread"
 
@@ -108,12 +108,12 @@ def tuned(source: Source, pipeline: str, settings: Settings, seconds: float, inp
                 second = _timed(some, compiled, time.monotonic() + seconds / 2, seconds, copy)
                 merged = {**tuning.candidates, **second.candidates}
                 noise = max(tuning.noise, second.noise)
-                tuning = GraphTuning(choose(_allowed(merged, copy), noise), noise, merged, tuning.rounds, seconds, {})
+                chosen = choose(_allowed(merged, copy), noise)
+                tuning = replace(tuning, chosen=chosen, noise=noise, candidates=merged)
             except IrcError as error:
                 without[joined] = error.diagnostics[0].message
         sizes = {name: tuple(getattr(array, "shape", ())) for name, array in given.items()}
-        tuning = GraphTuning(tuning.chosen, tuning.noise, tuning.candidates, tuning.rounds, seconds, sizes, without)
-        return tuning, compiled.get(tuning.chosen)
+        return replace(tuning, sizes=sizes, without=without), compiled.get(tuning.chosen)
 
 
 def choose(candidates: Mapping[str, Candidate], noise: float) -> str:
@@ -133,13 +133,6 @@ def rewrites_of(pipeline: str) -> list[str]:
     """The passes of a pipeline that may be left out, in their order."""
     names = dict.fromkeys(stage.name for stage in read_stages(pipeline, ALIASES))
     return [name for name in names if name not in NEEDED]
-
-
-def leaving_out(pipeline: str, names: list[str]) -> str:
-    """The pipeline without the passes of these names, of which named pipelines are written out."""
-    if not names:
-        return pipeline
-    return written(stage for stage in read_stages(pipeline, ALIASES) if stage.name not in names)
 
 
 def _compiled(source: Source, pipeline: str, settings: Settings, folder: Path, report: Callable[[str], None]
@@ -206,7 +199,7 @@ def _timed(calls: Mapping[str, Callable[[], Any]], compiled: Mapping[str, Compil
     for name in sorted(calls, key=lambda name: name in (INPUT, SAME)):
         low, middle, high = ratios(times[INPUT], times[name])
         candidates[name] = Candidate(middle, low, high, count(compiled[name].path) if name in compiled else 0)
-    return GraphTuning(choose(_allowed(candidates, copy), noise), noise, candidates, len(times[INPUT]), seconds, {})
+    return GraphTuning(choose(_allowed(candidates, copy), noise), noise, candidates, len(times[INPUT]), seconds)
 
 
 def _allowed(candidates: Mapping[str, Candidate], copy: bool) -> dict[str, Candidate]:

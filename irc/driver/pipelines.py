@@ -14,11 +14,12 @@ import pkgutil
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
+from irc.named_pipelines import ALIASES
 from irc.pass_manager import Pass, PassContext
 from irc.user_code import blaming, is_user_code
 
@@ -119,6 +120,13 @@ def written(stages: Iterable[Stage]) -> str:
     """The text of a pipeline of these stages."""
     texts = [(each.name, ",".join(f"{option.key}={option.value}" for option in each.options)) for each in stages]
     return ",".join(f"{name}{{{options}}}" if options else name for name, options in texts)
+
+
+def leaving_out(pipeline: str, names: Collection[str]) -> str:
+    """The pipeline without the passes of these names, of which named pipelines are written out."""
+    if not names:
+        return pipeline
+    return written(stage for stage in read_stages(pipeline, ALIASES) if stage.name not in names)
 
 
 def options_of(text: str) -> list[Option]:

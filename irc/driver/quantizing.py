@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from irc.driver.arrays import given_inputs
-from irc.driver.graph_tuning import leaving_out
 from irc.driver.measuring import relative_error
+from irc.driver.pipelines import leaving_out
 from irc.driver.running import OnnxProgram
 from irc.module import Module
 from irc.pass_manager import PassContext
