@@ -467,6 +467,11 @@ def _const_element(builder: ScalarBuilder[Scalar], operation: Operation, *_: obj
     return builder.constant(accumulator_of(operation.result.dtype), content.reshape(-1)[0])
 
 
+def is_constant(value: Value) -> bool:
+    """Whether a value is the result of a `const`."""
+    return value.operation is not None and value.operation.definition is const
+
+
 @primitive(Trait.TERMINATOR, Trait.HOST)
 def return_(*values: AnythingType) -> tuple[TensorType, ...]:
     """End a function with its results. Declared here because every trace ends in one."""

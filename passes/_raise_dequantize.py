@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irc.ir import Operation, Value
-from irc.op import Builder, const
+from irc.op import Builder, is_constant
 from irc.ops import dequantize, reshape
 
 
@@ -16,10 +16,10 @@ def dequantized(root: Operation) -> Value | None:
         return None
     for widened, scale in (root.inputs, root.inputs[::-1]):
         cast = widened.operation
-        if cast is None or cast.name != "cast" or not _is_constant(scale) or widened.type != root.result.type:
+        if cast is None or cast.name != "cast" or not is_constant(scale) or widened.type != root.result.type:
             continue
         (weight,) = cast.inputs
-        if not _is_constant(weight) or not weight.dtype.is_integer or weight.dtype.bits > 16:
+        if not is_constant(weight) or not weight.dtype.is_integer or weight.dtype.bits > 16:
             continue
         shape = (1,) * (weight.rank - scale.rank) + scale.shape
         large = [axis for axis, size in enumerate(shape) if size != 1]
@@ -31,7 +31,3 @@ def dequantized(root: Operation) -> Value | None:
             result: Value = dequantize(weight, vector, axis=large[0] if large else 0)
         return result
     return None
-
-
-def _is_constant(value: Value) -> bool:
-    return value.operation is not None and value.operation.definition is const

@@ -30,6 +30,14 @@ def is_view_of_rows(value: Value) -> bool:
     return False
 
 
+def heads_and_groups(q: Value, k: Value) -> tuple[int, int] | None:
+    """How many heads queries and keys [B, H, S, D] have, where both numbers are known and none is 0."""
+    heads, groups = q.shape[1], k.shape[1]
+    if not isinstance(heads, int) or not isinstance(groups, int) or min(heads, groups) < 1:
+        return None
+    return heads, groups
+
+
 def rows_of(value: Value) -> Value:
     """[B, H, S, D] as [B, S, H*D]; `canonicalize` finds what it is a view of."""
     inwards = transpose(value, permutation=HEADS_INWARDS)

@@ -9,7 +9,7 @@ from irc.module import EdgeCases, Module
 from irc.op import Builder
 from irc.ops import attention_rows
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
+from irc.passes._rows_of_heads import heads_and_groups, heads_of, is_view_of_rows, rows_of
 from irc.passes._taken import is_taken
 
 
@@ -37,11 +37,10 @@ class AttentionRows(Pass):
 
 def _of_rows(operation: Operation, context: PassContext, edge_cases: EdgeCases) -> bool:
     q, k, v, *mask = operation.inputs
-    heads, groups = q.shape[1], k.shape[1]
-    if not isinstance(heads, int) or not isinstance(groups, int) or min(heads, groups) < 1:
+    counts = heads_and_groups(q, k)
+    if counts is None or not all(map(is_view_of_rows, (q, k, v))):
         return False
-    if not all(map(is_view_of_rows, (q, k, v))):
-        return False
+    heads, groups = counts
     with Builder.before_operation(operation, operation.location.by("attention_rows")):
         rows = attention_rows(*map(rows_of, (q, k, v)), *mask, heads=heads, groups=groups, **operation.attributes)
         if not is_taken(rows, context, edge_cases):

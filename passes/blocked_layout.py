@@ -9,7 +9,7 @@ from irc.dtypes import F32
 from irc.index_map import same
 from irc.ir import Block, Operation, Value
 from irc.module import EdgeCases, Module
-from irc.op import Builder, const
+from irc.op import Builder, is_constant
 from irc.ops import global_average_pool, mul, reshape, resize
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
@@ -90,8 +90,8 @@ def _is_blocked(operation: Operation, blocked: set[Value]) -> bool:
 def _has_blocks(operation: Operation) -> bool:
     """Whether a convolution's channels are in blocks: of one group, of a channel each, or of whole blocks."""
     x, weight, *_ = operation.inputs
-    maker, groups, channels = weight.operation, operation.attributes["groups"], x.shape[1]
-    if maker is None or maker.definition is not const or not isinstance(channels, int):
+    groups, channels = operation.attributes["groups"], x.shape[1]
+    if not is_constant(weight) or not isinstance(channels, int):
         return False
     outputs = weight.shape[0]
     assert isinstance(outputs, int)

@@ -10,7 +10,7 @@ from irc.module import Module
 from irc.op import Builder
 from irc.ops import cached_attention
 from irc.pass_manager import Pass, PassContext, pays
-from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
+from irc.passes._rows_of_heads import heads_and_groups, heads_of, is_view_of_rows, rows_of
 from irc.passes._taken import is_taken
 
 
@@ -58,13 +58,12 @@ def _appended(value: Value, attention: Operation) -> _Cache | None:
 
 def _replaced(operation: Operation, k: _Cache, v: _Cache, context: PassContext, module: Module) -> bool:
     q, _, _, *masks = operation.inputs
-    heads, groups = q.shape[1], k.new.shape[1]
-    if not isinstance(heads, int) or not isinstance(groups, int) or min(heads, groups) < 1:
+    counts = heads_and_groups(q, k.new)
+    if counts is None or not all(map(is_view_of_rows, (q, k.new, v.new))):
         return False
+    heads, groups = counts
     attributes = dict(operation.attributes)
     if attributes.pop("causal") or k.concat is v.concat or not same(k.past.shape[2], v.past.shape[2]):
-        return False
-    if not all(map(is_view_of_rows, (q, k.new, v.new))):
         return False
     with Builder.before_operation(operation, operation.location.by("cached_attention")):
         rows, keys, values = cached_attention(*map(rows_of, (q, k.new, v.new)), k.past, v.past, *masks, heads=heads,

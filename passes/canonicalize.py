@@ -12,7 +12,7 @@ from irc.dtypes import BF16, BOOL, F16, F32, I64, holds, limits
 from irc.index_map import IndexMap, compose, is_empty
 from irc.ir import Block, Operation, Region, Value, dims_in
 from irc.module import Module
-from irc.op import Builder, const, literal, yield_
+from irc.op import Builder, is_constant, literal, yield_
 from irc.ops import (
     add,
     bitwise_not,
@@ -276,7 +276,7 @@ cast_to_same.near_miss(lambda x: cast(cast(x, to=BF16), to=F16), "f16[3]")
 def constant_to_the_right(operation: Operation) -> Value | None:
     """add(1, x) -> add(x, 1), so that other rules match the constant on one side only"""
     x, y = operation.inputs
-    if not _is_constant(x) or _is_constant(y):
+    if not is_constant(x) or is_constant(y):
         return None
     definition = operation.definition
     return definition(y, x, **operation.attributes)
@@ -284,10 +284,6 @@ def constant_to_the_right(operation: Operation) -> Value | None:
 
 constant_to_the_right.example(lambda x: add(1.5, x), "f32[3]")
 constant_to_the_right.near_miss(lambda x: add(x, 1.5), "f32[3]")
-
-
-def _is_constant(value: Value) -> bool:
-    return value.operation is not None and value.operation.definition is const
 
 
 def _is_number(value: Value, expected: float) -> bool:

@@ -11,7 +11,7 @@ from irc.disjoint_sets import DisjointSets
 from irc.index_map import is_empty
 from irc.ir import Block, Operation, Value
 from irc.module import Module
-from irc.op import Builder, const
+from irc.op import Builder, is_constant
 from irc.ops import reshape
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
@@ -94,7 +94,7 @@ def _in_source(operation: Operation, part: Part) -> Part:
 def _position(indices: Value, extent: Dim) -> Dim | None:
     """The one constant position that a gather reads, within the extent."""
     maker = indices.operation
-    if maker is None or maker.definition is not const or indices.rank > 1 or indices.type.elements != 1:
+    if maker is None or not is_constant(indices) or indices.rank > 1 or indices.type.elements != 1:
         return None
     index = int(maker.attributes["value"].array().reshape(-1)[0])
     position = index if index >= 0 else extent + index

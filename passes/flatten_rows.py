@@ -15,9 +15,9 @@ from irc.op import Builder
 from irc.ops import reshape
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
+from irc.passes._parts import NORMS
 from irc.rewrite import erase_dead
 
-NORMS = ("layer_norm", "rms_norm", "softmax", "log_softmax")  # along their attribute `axis`
 PRODUCTS = ("matmul", "linear", "matmul_packed")  # of rows with a matrix
 
 
@@ -101,7 +101,7 @@ def _is_on_rows(operation: Operation) -> bool:
     if operation.definition.pointwise is None:
         return False
     return bool(_rows_read(operation)) and all(
-        _has_all_rows(value, result) or _is_one_row(value, result) for value in operation.inputs
+        _has_all_rows(value, result) or _is_one_row(value) for value in operation.inputs
     )
 
 
@@ -117,7 +117,7 @@ def _has_all_rows(value: Value, result: Value) -> bool:
     return value.rank > 1 and same(value.type.elements, result.type.elements)
 
 
-def _is_one_row(value: Value, result: Value) -> bool:
+def _is_one_row(value: Value) -> bool:
     """Whether an operand is the same for all rows."""
     return all(same(dim, 1) for dim in value.shape[:-1])
 

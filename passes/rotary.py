@@ -10,7 +10,7 @@ import numpy as np
 from irc.index_map import same
 from irc.ir import Operation, Value
 from irc.module import EdgeCases, Module
-from irc.op import Builder, const
+from irc.op import Builder, is_constant
 from irc.ops import expand, reshape, rotary_rows, slice_
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._rows_of_heads import heads_of, is_view_of_rows, rows_of
@@ -101,7 +101,7 @@ def _repeats(value: Value) -> bool:
         maker = value.operation
         if maker is None:
             return False
-        if maker.definition is const:
+        if is_constant(value):
             array = np.asarray(maker.attributes["value"].array())
             half = array.shape[-1] // 2
             return bool((array[..., :half] == array[..., half:]).all())

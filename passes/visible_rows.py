@@ -9,7 +9,7 @@ import numpy as np
 from irc.dtypes import BOOL, limits
 from irc.ir import Block, Operation, Value
 from irc.module import Module
-from irc.op import Builder, const, literal
+from irc.op import Builder, const, is_constant, literal
 from irc.ops import attention, maximum, select
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._stored_names import StoredNames
@@ -73,8 +73,9 @@ def _shows_a_key(mask: Value, causal: bool) -> bool:
 
 def _content(value: Value) -> Array | None:
     operation = value.operation
-    is_constant = operation is not None and operation.definition is const
-    return np.asarray(operation.attributes["value"].array()) if operation is not None and is_constant else None
+    if operation is None or not is_constant(value):
+        return None
+    return np.asarray(operation.attributes["value"].array())
 
 
 class _Limited:
