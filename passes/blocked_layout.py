@@ -13,11 +13,10 @@ from irc.op import Builder, is_constant
 from irc.ops import global_average_pool, mul, reshape, resize
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
+from irc.passes._channel_blocks import BLOCK, POINTWISE
 from irc.passes._taken import is_taken
 
-BLOCK = 16  # channels; of 8 on processors without AVX-512
 FUSED = ("clip", "hard_sigmoid", "hard_swish", "leaky_relu")  # a part of the convolution before them alone
-POINTWISE = ("add", "mul", "relu", "sigmoid", "silu", "tanh")
 MOST_POSITIONS = 1024  # of a mean: GlobalAveragePool adds them up one by one, which loses digits
 POOLS = ("average_pool", "global_average_pool", "max_pool")
 

@@ -16,12 +16,11 @@ from irc.op import Builder, const
 from irc.ops import conv, reshape, transpose
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
+from irc.passes._channel_blocks import BLOCK, POINTWISE
 from irc.passes._taken import is_taken
 from irc.rewrite import erase_dead
 
-BLOCK = 16  # channels of a block in ONNX Runtime's layout of images, to which others are padded
 PRODUCTS = ("gemm", "linear", "matmul")
-BETWEEN = ("add", "gelu", "mul", "quick_gelu", "relu", "sigmoid", "silu", "tanh")  # computed in that layout, too
 ONE_BY_ONE: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "low": (0, 0), "high": (0, 0)}
 
 
@@ -72,7 +71,7 @@ def _regions(block: Block, context: PassContext, edge_cases: EdgeCases) -> Itera
             if context.target is None or context.target.takes(operation, edge_cases):
                 members.add(operation)
     for operation in reversed(list(block)):  # what no product reads is computed on rows
-        if operation in members and operation.name in BETWEEN and members.isdisjoint(operation.result.users()):
+        if operation in members and operation.name in POINTWISE and members.isdisjoint(operation.result.users()):
             members.remove(operation)
     for operation in members:
         for value in _rows_read(operation):
@@ -121,7 +120,7 @@ def _is_constant(value: Value) -> bool:
 
 
 def _is_between(operation: Operation) -> bool:
-    if operation.name not in BETWEEN or not all(map(_is_matrix, (*operation.inputs, operation.result))):
+    if operation.name not in POINTWISE or not all(map(_is_matrix, (*operation.inputs, operation.result))):
         return False
     return all(all(map(same, x.shape, operation.result.shape)) for x in operation.inputs)
 

@@ -57,6 +57,11 @@ def test_other_products_stay(options: dict[str, str], size: tuple[int, ...]) -> 
     ("c = Conv(x, w) y = ReduceMean<keepdims=0>(c, axes)", 1),
     ("c = Conv(x, w) r = Relu(c) a = Add(r, c) y = ReduceMean<keepdims=1>(a, axes)", 1),
     ("c = Conv(x, w) p = MaxPool<kernel_shape=[2,2]>(c) y = ReduceMean<keepdims=1>(p, axes)", 1),
+    ("c = Conv(x, w) k = Constant<value_float=1.702>() m = Mul(c, k) s = Sigmoid(m) q = Mul(c, s) "
+     "y = ReduceMean<keepdims=1>(q, axes)", 1),  # QuickGelu
+    ("c = Conv(x, w) k = Constant<value_float=0.7071067811865476>() h = Mul(c, k) e = Erf(h) "
+     "one_ = Constant<value_float=1.0>() f = Add(e, one_) p = Mul(c, f) half = Constant<value_float=0.5>() "
+     "g = Mul(p, half) y = ReduceMean<keepdims=1>(g, axes)", 1),  # Gelu
     ("c = Conv(x, w) y = ReduceMean<keepdims=1>(c, one)", 0),
     ("c = Conv(x, w) y = ReduceMean<keepdims=1>(c, all)", 0),
     ("c = Conv(x, w) y = ReduceMax<keepdims=1>(c, axes)", 0),
