@@ -18,7 +18,7 @@ from irc.passes._blocks import blocks
 from irc.passes._parts import Part, are_disjoint, computed, cut, inside, is_whole, operand_parts, part_within, shape_of
 from irc.rewrite import erase_dead
 
-MOVEMENT = ("concat", "reshape", "transpose")  # of which alone no region is changed
+MOVEMENT = ("concat", "reshape", "transpose")  # a region of these alone stays as it is
 MOST_PARTS = 8  # of one value, which are compared with each other
 
 

@@ -20,13 +20,13 @@ from irc.weights import Array, Tensor
 
 @dataclass
 class VisibleRows(Pass):
-    """State that masked rows are zero of an attention that has none, whatever its `masked_rows` was.
+    """Make `masked_rows` "zero" in each attention that is proven to have no fully masked rows.
 
-    Proven are attention without a mask, since a causal one shows the first key; a mask that is added and has no -inf
-    (`irc.ranges`), for each key counts then; and a constant mask that shows a key to each query. The least number of a
-    type, which ONNX Runtime takes for -inf, is halved: no score is so large that it would make a difference. An
-    attention with another mask stays. Of scores that are NaN the result is NaN, as PyTorch computes it, where a model
-    exported by PyTorch gives 0; modules whose edge cases are defined are not changed.
+    There are none without a mask, since a causal attention shows the first key to each query; with a mask that is added
+    and has no -inf (`irc.ranges`), since all keys count then; and with a constant mask that shows a key to each query.
+    The least number of a type, which ONNX Runtime takes for -inf, is halved: no score is so large that it would make a
+    difference. An attention with another mask stays. Of scores that are NaN the result is NaN, as PyTorch computes it,
+    where a model exported by PyTorch gives 0; modules whose edge cases are defined are not changed.
 
     Benefit: PyTorch exports `Where(IsNaN(softmax), 0, softmax)`; without the two, and as one operator, attention
     is 1.3 times as fast.

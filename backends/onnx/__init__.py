@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["KERNELS_PIPELINE", "PIPELINE", "TARGETS", "Target", "count_nodes", "emit", "save"]
 
 PIPELINE = (
-    "canonicalize,fold,cse,complex_parts{transforms=onnx},raise,fold{cap=1048576},canonicalize,visible_rows,attention_scale,grouped_heads,"
-    "early_slices,canonicalize,rotary,cached_attention,attention_rows,flatten_rows,bias,canonicalize,cse,row_gathers,"
-    "blocked_layout,products_as_conv,legalize,canonicalize,fold{views},cse,dce"
+    "canonicalize,fold,cse,complex_parts{transforms=onnx},raise,fold{cap=1048576},canonicalize,visible_rows,"
+    "attention_scale,grouped_heads,early_slices,canonicalize,rotary,cached_attention,attention_rows,flatten_rows,bias,"
+    "canonicalize,cse,row_gathers,blocked_layout,products_as_conv,legalize,canonicalize,fold{views},cse,dce"
 )
 KERNELS_PIPELINE = f"{PIPELINE},fuse,dce"
 

@@ -55,8 +55,6 @@ def is_near(known: Tensor | None) -> bool:
     return known is not None and bool((np.abs(known.array().astype(np.float64)) <= FAR).all())
 
 
-
-
 @emits("space_to_depth", when=both(on("SpaceToDepth"), lambda operation, target: operation.attributes["mode"] == "DCR"))
 def space_to_depth(g: Graph, x: Value, *, block: int, mode: str) -> Operand:
     return g.node("SpaceToDepth", x, blocksize=block)
@@ -106,8 +104,7 @@ def resizes(operation: Operation, target: Target) -> bool:
     if attributes["mode"] == "linear":
         if target.keeps_edges:
             return is_last_axes(changed, x.rank)
-        first = {3: 2, 4: 2, 5: 2}.get(x.rank, 0)
-        return x.rank in (1, 2, 3, 4, 5) and min(changed) >= first and x.rank != 1
+        return 2 <= x.rank <= 5 and min(changed) >= (2 if x.rank > 2 else 0)
     return x.rank == 4 and min(changed) >= 2
 
 

@@ -50,8 +50,9 @@ def _neg(g: Graph, source: str, result: str) -> NodeProto:
 
 
 def _beside(nodes: Iterable[tuple[Iterable[str], Iterable[str], NodeProto]]) -> set[str]:
-    """The tensors on one side of a MatMul, and on that side of what is fused or moved: what nodes give, in order, or
-    what they take, in reverse."""
+    """The tensors before or after a MatMul, with nothing between them but nodes that are fused or moved. `nodes` are
+    (inputs, outputs, node) in order, for the results of products, or (outputs, inputs, node) in reverse order, for the
+    operands."""
     reached: set[str] = set()
     for near, far, node in nodes:
         if _is_product(node) or (node.op_type in THROUGH and not reached.isdisjoint(near)):
