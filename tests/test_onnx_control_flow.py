@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx_models import check_against_runtime, check_close, imported, in_runtime, model, operations
+from onnx_models import NO_FOLDER, check_against_runtime, check_close, imported, in_runtime, model, operations
 
 import irc
+from irc.backends.onnx import emit
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
-from irc.frontends.onnx import load
+from irc.frontends.onnx import from_model, load
 from irc.interpreter import run
 from irc.parser import parse
 from irc.verifier import verify
@@ -229,3 +230,45 @@ def test_a_loop_whose_carried_rank_changes() -> None:
         body = b (int64 i, bool c, float[k] a) => (d, s) { z = Constant<value_ints = [0]>() d = Identity(c)
                                                            s = Unsqueeze(a, z) }> }""", "onnx.unsupported")
     assert "it carries f32[3], which becomes f32[1, 3]" in text
+
+
+# -- constants of subgraphs --------------------------------------------------------------------------------------
+
+
+def test_constants_are_stored_in_the_subgraph_that_reads_them() -> None:
+    """Alone: one that two branches read, or the main graph too, is one of the main graph's."""
+    text = """(float[3] x, bool c, bool d) => (y, z) {
+        z = Add(x, outside)
+        y = If (c) <
+            then_branch = one () => (float[3] a) { a0 = Mul(x, mine) a1 = Add(a0, both) a = Sub(a1, outside) },
+            else_branch = two () => (float[3] b) {
+                b0 = Mul(x, both)
+                b = If (d) <
+                    then_branch = three () => (float[3] e) { e = Mul(b0, inner) },
+                    else_branch = four () => (float[3] f) { f = Add(b0, x) }> }> }"""
+    weights = {name: np.random.default_rng(7).standard_normal(3).astype(np.float32) + index
+               for index, name in enumerate(("mine", "both", "inner", "outside"))}  # fmt: skip
+    proto = model(text)
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    rewritten = emit(from_model(proto, NO_FOLDER))
+    bodies = dict[str, list[str]]()
+
+    def look(graph: onnx.GraphProto, place: str) -> None:
+        for name, array in weights.items():
+            if any(np.array_equal(onnx.numpy_helper.to_array(tensor), array) for tensor in graph.initializer):
+                bodies.setdefault(name, []).append(place)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    look(attribute.g, f"{place}/{attribute.name}")
+
+    look(rewritten.graph, "main")
+    assert bodies == {"mine": ["main/then_branch"], "both": ["main"], "outside": ["main"],
+                      "inner": ["main/else_branch/then_branch"]}  # fmt: skip
+    x = np.array([1, -2, np.inf], np.float32)
+    for c, d in ((True, True), (False, True), (False, False)):
+        inputs = {"x": x, "c": np.array(c), "d": np.array(d)}
+        for actual, expected in zip(in_runtime(rewritten, inputs), in_runtime(proto, inputs), strict=True):
+            np.testing.assert_array_equal(actual, expected)
+        again = emit(from_model(rewritten, NO_FOLDER))
+        np.testing.assert_array_equal(in_runtime(again, inputs)[0], in_runtime(proto, inputs)[0])

@@ -20,6 +20,7 @@ from irc.backends.onnx.empty_products import reshape_before_products
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
 from irc.backends.onnx.halves import round_halves
+from irc.backends.onnx.inner_constants import move_constants_inward
 from irc.backends.onnx.metadata import describe_model, describe_node, state_shapes
 from irc.backends.onnx.opsets import NeedsOpset, check_types
 from irc.backends.onnx.runtime import LAST_OPSETS
@@ -60,6 +61,7 @@ def emit_model(module: Module, target: Target, keep_kernels: bool, data: DataFil
         check_types(proto, target.opset)
     state_shapes(proto, module.metadata)
     describe_model(proto, module, target)
+    move_constants_inward(proto.graph)
     return proto
 
 
