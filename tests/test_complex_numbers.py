@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import irc
+from irc.backends.triton import compile_artefact, emit
 from irc.diagnostics import IrcError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -157,6 +158,19 @@ def test_rotary_positions(backend: Any, dtype: torch.dtype) -> None:
     if backend == "triton":
         listed = irc.kernels(irc.from_torch(module, (q, k), dynamic_shapes=shapes))
         assert (listed.launches, listed.library_calls, listed.host_operations) == (1, 0, 0)
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_all_targets(tmp_path: Path) -> None:
+    q, k = (torch.randn(2, 16, 8, 8) for _ in range(2))
+    z, w = (torch.randn(300, 64, dtype=C64) for _ in range(2))
+    for name, program, given in (("rotary", Rotary(), (q, k)), ("arithmetic", PROGRAMS["arithmetic"], (z, w)),
+                                 ("sums", PROGRAMS["sums"], (z, w))):  # fmt: skip
+        module = irc.opt(irc.from_torch(program, given), "default", backend="triton")
+        emit(module, tmp_path / name)
+        for resources in compile_artefact(tmp_path / name, ("sm_80", "sm_90", "sm_100", "gfx942")):
+            assert not resources.error and resources.fits, resources
+            assert not resources.spilled_bytes and not resources.local_bytes, resources
 
 
 def test_numbers_that_only_move_between_transforms_stay_complex() -> None:

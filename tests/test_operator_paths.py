@@ -28,4 +28,4 @@ def test_first_samples(name: str, dtype: str) -> None:
     wrong = problems(outcomes(Piece(name, dtype, 0), sample_of(name, dtype, 0)))
     expected = listed_by_path()
     if read_table().get(name, IN_TORCH) == IN_TORCH:
-        assert {path: reason_of(text) for path, text in wrong.items()} == expected.get((name, dtype), {})
+        assert {path: reason_of(name, text) for path, text in wrong.items()} == expected.get((name, dtype), {})

@@ -141,7 +141,8 @@ def batch_norm_in_training(input, weight, bias, *others):
         unbiased = ops.mul(own_variance, ops.div(count, ops.sub(count, 1.0)))
         blended = [blend(old, converted(new, old.dtype), momentum)
                    for old, new in ((mean, own_mean), (variance, unbiased))]
-    return converted(result, input.dtype), own_mean, inverse, *blended
+    kept = [converted(each, result_dtype(output)) for output, each in ((1, own_mean), (2, inverse))]
+    return converted(result, input.dtype), *kept, *blended
 
 
 def per_channel(x: Value, rank: int) -> Value:

@@ -252,6 +252,9 @@ def clamp(self, min=None, max=None):
     dtype = result_dtype()
     x = converted(self, dtype)
     low, high = (None if bound is None else converted(bound, dtype) for bound in (min, max))
+    if dtype is BOOL:
+        x = x if low is None else ops.bitwise_or(x, low)
+        return x if high is None else ops.bitwise_and(x, high)
     if all(bound is None or bound.rank == 0 for bound in (low, high)):
         return x if low is high is None else ops.clip(x, low, high)
     x = x if low is None else ops.maximum(x, low)
