@@ -12,7 +12,7 @@ from irc.dtypes import F32
 from irc.index_map import same
 from irc.ir import Block, Operation, Value
 from irc.module import EdgeCases, Module
-from irc.op import Builder, const
+from irc.op import Builder, is_constant
 from irc.ops import conv, reshape, transpose
 from irc.pass_manager import Pass, PassContext, pays
 from irc.passes._blocks import blocks
@@ -95,7 +95,7 @@ def _is_product(operation: Operation) -> bool:
     x, weight, *bias = operation.inputs
     if not all(map(_is_matrix, (x, weight, operation.result))):
         return False
-    if len(weight.uses) > 1 or not all(map(_is_constant, (weight, *bias))):
+    if len(weight.uses) > 1 or not all(map(_is_stored, (weight, *bias))):
         return False
     if operation.name == "gemm" and not _is_linear(operation):
         return False
@@ -111,12 +111,11 @@ def _is_linear(operation: Operation) -> bool:
     return attributes["alpha"] == 1 and not attributes["transpose_a"] and adds_vector
 
 
-def _is_constant(value: Value) -> bool:
-    """Whether it is stored, or a view of what is stored, as the weights of PyTorch's linear are."""
-    maker = value.operation
-    while maker is not None and maker.name in ("reshape", "transpose"):
-        maker = maker.inputs[0].operation
-    return maker is not None and maker.definition is const
+def _is_stored(value: Value) -> bool:
+    """Whether it is a constant or a view of one, as the weights of PyTorch's linear are."""
+    while value.operation is not None and value.operation.name in ("reshape", "transpose"):
+        value = value.operation.inputs[0]
+    return is_constant(value)
 
 
 def _is_between(operation: Operation) -> bool:

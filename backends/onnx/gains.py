@@ -14,7 +14,7 @@ from irc import dims
 from irc.dims import Dim
 from irc.ir import Operation, Value
 from irc.kernel_costs import CostTable
-from irc.op import const
+from irc.op import is_constant
 from irc.sizes import default_size
 
 PRODUCTS = ("gemm", "linear", "matmul")
@@ -224,9 +224,7 @@ def operation_seconds(operation: Operation, costs: Costs) -> float:
 
 def is_free(operation: Operation) -> bool:
     """Whether it is computed when a model is loaded, or a view."""
-    makers = [value.operation for value in operation.inputs]
-    is_known = all(maker is not None and maker.definition is const for maker in makers)
-    return is_known or operation.name in VIEWS
+    return operation.name in VIEWS or all(map(is_constant, operation.inputs))
 
 
 def product_seconds(operation: Operation, costs: Costs) -> float:
