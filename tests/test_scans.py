@@ -141,6 +141,11 @@ def turned(x: Value) -> Value:
     return ops.transpose(running(ops.transpose(x, permutation=(1, 0)), axis=0), permutation=(1, 0))
 
 
+def along_both_axes(x: Value) -> Value:
+    """Of a square, of which one is read transposed: both are along the same axis of the result."""
+    return ops.add(running(x, axis=0), ops.transpose(running(x, axis=1), permutation=(1, 0)))
+
+
 def from_the_end(x: Value) -> Value:
     return ops.reverse(running(ops.reverse(x, axes=(1,))), axes=(1,))
 
@@ -180,7 +185,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], *tuple[str, ...]]] = {
     "from_the_end": (from_the_end, "f32[4, 13]"), "turned": (turned, "bf16[4, 13]"),
     "flattened": (flattened, "f32[4, 13]"), "guarded": (guarded, "f32[5, 13]"),
     "picked": (picked, "bool[2, 7]", "f32[9]"), "counted_down": (counted_down, "f32[4, 13]", "f32[4, 1]"),
-    "of_rows_by_index": (of_rows_by_index, "f32[4, 13]"),
+    "of_rows_by_index": (of_rows_by_index, "f32[4, 13]"), "along_both_axes": (along_both_axes, "f32[13, 13]"),
 }  # fmt: skip
 
 
@@ -321,3 +326,17 @@ def test_programs_of_pytorch() -> None:
     assert (report.launches, report.library_calls, report.host_operations) == (1, 0, 0)
     assert report.distinct_bytes == report.loaded_bytes == 2 * 8 * 4 * 33
     torch.testing.assert_close(irc.compile(Positions(), (mask,), backend="triton")(mask), Positions()(mask))
+
+
+def test_sums_and_products_of_pytorch_may_leave_the_range_of_f32(tmp_path: Path) -> None:
+    """And come back into it, since PyTorch adds up and multiplies f32 in f64 on a processor: in a kernel, too."""
+
+    class Totals(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x.cumsum(1), x.cumprod(1)
+
+    x = torch.tensor([[3e38, 3e38, -3e38, 2.0], [1e30, 1e30, 1e-30, 1e-30], [1e-30, 1e-30, 1e30, 1e30]])
+    run = harness.run(irc.from_torch(Totals(), (x,)), folder=tmp_path / "a", inputs=[x.numpy()])
+    assert len(run.launches) == 1 and not run.program.rejected
+    for actual, expected in zip(run.outputs.values(), Totals()(x), strict=True):
+        np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-6)
