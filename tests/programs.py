@@ -24,6 +24,7 @@ SIZES = {"B": 3, "S": 5}
 TYPES = ("f64[?B in (2, 8), ?S in (3, 9)]", "f64[B, 6]", "f64[4, 6]", "f64[6]", "f64[B, S, 2]")
 UNARY = ("neg", "abs", "tanh", "sigmoid", "relu", "gelu", "silu")
 BINARY = ("add", "sub", "mul", "maximum", "minimum")
+SCANS = ("sum", "prod", "max", "min")
 MOST_ELEMENTS = 4000
 
 
@@ -151,7 +152,13 @@ class _Steps:
 
     def host(self, x: Value, pool: list[Value]) -> Value:
         """What no kernel computes: groups must not reach around it."""
-        return ops.scan(x, kind="sum", axis=self.axis(x)) if x.rank else x
+        return ops.sort(x, axis=self.axis(x))[0] if x.rank else x
+
+    def scan(self, x: Value, pool: list[Value]) -> Value:
+        if x.rank == 0:
+            return x
+        kind, (reverse, exclusive) = self.draw(st.sampled_from(SCANS)), (self.draw(st.booleans()) for _ in range(2))
+        return ops.scan(x, kind=kind, axis=self.axis(x), reverse=reverse, exclusive=exclusive)
 
 
 def broadcasts(x: Value, y: Value) -> bool:

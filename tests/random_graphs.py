@@ -28,6 +28,7 @@ SIZES = (0, 1, 2, 3, 5, 7)
 SIMPLE = ("neg", "abs", "relu", "exp")
 UNARY = (*SIMPLE, "tanh", "sigmoid", "gelu", "silu", "sin")  # not all of these are in Triton for f64
 BINARY = ("add", "sub", "mul", "maximum", "minimum")
+SCANS = ("sum", "prod", "max", "min")
 
 
 @dataclass
@@ -165,7 +166,13 @@ class Steps:
 
     def host(self, x: Value, pool: list[Value]) -> Value:
         """What no kernel computes: groups must not reach around it."""
-        return ops.scan(x, kind="sum", axis=self._axis(x)) if x.rank and x.dtype == dtypes.F32 else x
+        return ops.sort(x, axis=self._axis(x))[0] if x.rank and x.dtype == dtypes.F32 else x
+
+    def scan(self, x: Value, pool: list[Value]) -> Value:
+        if x.rank == 0:
+            return x
+        kind, (reverse, exclusive) = self._one_of(SCANS), (self._draw(st.booleans()) for _ in range(2))
+        return ops.scan(x, kind=kind, axis=self._axis(x), reverse=reverse, exclusive=exclusive)
 
 
 @dataclass(frozen=True)
