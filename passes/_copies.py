@@ -16,9 +16,10 @@ def separated(groups: Sequence[Group]) -> list[Group]:
     which it reads them."""
     shared = [set(group.members).difference(owned_members)
               for group, owned_members in zip(groups, owned(groups), strict=True)]  # fmt: skip
-    # The last first: an operation is copied before its operands are replaced, in the group that owns it.
-    pairs = reversed([*zip(groups, shared, strict=True)])
-    return [_with_copies(group, others) if others else group for group, others in pairs][::-1]
+    # From the last group on: copies of an earlier one replace operands, which a later group's copies would inherit.
+    result = [_with_copies(group, others) if others else group
+              for group, others in zip(reversed(groups), reversed(shared), strict=True)]  # fmt: skip
+    return result[::-1]
 
 
 def _with_copies(group: Group, others: Collection[Operation]) -> Group:
