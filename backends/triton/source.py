@@ -279,14 +279,15 @@ class KernelWriter(IndexWriter):
             nothing = number(identity(node.kind, node.dtype), node.dtype)
             runs = f"(tl.full({name}.shape, {nothing.text}, {name}.dtype), {name})"
             return Code(f"{call('tl.associative_scan', runs, axis, combine, *reverse).text}[0]")
-        is_wide = node.dtype.is_float or node.dtype.bits == 64  # Triton's own sums widen others
-        if node.kind == "sum" and is_wide:
+        if node.kind == "sum":
             code = call("tl.cumsum", body, axis, *reverse)
-            return binary("+", SUM, code, Code("0.0")) if node.dtype.is_float else code  # of -0 alone 0
-        if node.kind == "prod" and is_wide:
+            if node.dtype.is_float:
+                return binary("+", SUM, code, Code("0.0"))  # of -0 alone 0
+            return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
+        if node.kind == "prod":
             return call("tl.cumprod", body, axis, *reverse)
-        combine = {"sum": "plus", "prod": "multiply", "max": "larger", "min": "smaller"}[node.kind]
-        return call("tl.associative_scan", body, axis, f"combine_fn={self._helper(combine)}", *reverse)
+        combine = f"combine_fn={self._helper('larger' if node.kind == 'max' else 'smaller')}"
+        return call("tl.associative_scan", body, axis, combine, *reverse)
 
     def _reduced_tile(self, node: Reduce | Scan) -> Tile | None:
         """The tile axis that a reduction, or scan, is over."""
@@ -362,7 +363,7 @@ class KernelWriter(IndexWriter):
 
 
 def is_narrow(dtype: DType) -> bool:
-    """Integers that Triton's reductions widen to 32 bits."""
+    """Integers that Triton widens to 32 bits where it adds them up or finds their extrema."""
     return dtype.is_integer and dtype.bits < 32
 
 

@@ -103,11 +103,6 @@ def multiply(x, y):
 
 
 @triton.jit
-def plus(x, y):
-    return x + y
-
-
-@triton.jit
 def larger(x, y):
     """The greater one, or NaN if either is NaN."""
     return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
