@@ -2,7 +2,7 @@
 
 import irc
 from irc.module import Module
-from irc.ops import add, attention, gelu, layer_norm, matmul, mul, reshape, softmax, transpose
+from irc.ops import add, attention, gelu, layer_norm, less, matmul, mul, reshape, scan, select, softmax, transpose
 
 HEADS, SIZE = 4, 64
 
@@ -44,3 +44,14 @@ def scores() -> Module:
         return add(softmax(mul(x, 0.125, name="scaled"), name="p"), b, name="y")
 
     return irc.trace(forward, "f32[M, ?N in (1, 4096)]", "f32[N]")
+
+
+def nucleus() -> Module:
+    """Of logits in descending order, the probabilities of the fewest tokens that add up to 0.9; the others are 0."""
+
+    def forward(logits):
+        p = softmax(logits, name="p")
+        before = scan(p, kind="sum", axis=-1, exclusive=True, name="before")
+        return select(less(before, 0.9), p, 0.0, name="y")
+
+    return irc.trace(forward, "f32[M, ?N in (1, 8192)]")

@@ -64,7 +64,7 @@ def answered(folder: Path, line: str, **environment: str) -> list[str]:
         ("irc kernels m.onnx --limit mem", ["memory="]),
         ("irc experiment m.onnx --device h", ["h100", "h200"]),
         ("irc calibrate --kind Softm", ["Softmax"]),
-        (f"irc print {BLOCK}:", ["block", "scaled", "scores"]),
+        (f"irc print {BLOCK}:", ["block", "nucleus", "scaled", "scores"]),
         # pipelines
         ("irc opt m.onnx -p fold,cs", ["fold,cse"]),
         ("irc opt m.onnx -p 'fold,fuse{po", ["fold,fuse{policy="]),

@@ -17,8 +17,8 @@ def scans_share_their_row(scans: Sequence[Scan], products: Sequence[Dot], bound:
     scans.
 
     Why: an element of a scan needs all elements before it. Where they are in one program, threads exchange them
-    without memory; a longer row would need a second pass over it, as the library's scan does, and an element that is
-    read at another point would be of another thread.
+    without memory. A loop over the blocks of a longer row that carries the running value is not written: such a row, or
+    one of unknown length, is a call of the library. An element read at another point would be of another thread.
 
     Example: {%sums, %y} of
         func @main(%x: f32[8, 9]) -> f32[9] {
