@@ -32,9 +32,8 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import kinds, transposed
-from tests.triton_cases import check_compiled, check_text
+from tests.triton_cases import ATTENTION_BOUNDS, check_compiled, check_text
 
-TOLERANCES = {"f32": 2e-6, "f16": 2e-3, "bf16": 1.6e-2}
 Q, K, V = "T[B, 4, S, D]", "T[B, 4, T, D]", "T[B, 4, T, E]"
 
 
@@ -158,7 +157,7 @@ def typed(types: tuple[str, ...], dtype: str, draw: random.Random) -> list[str]:
     return [each.replace("T[", f"{dtype}[").replace("D]", f"{depth}]").replace("E]", f"{columns}]") for each in types]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", ATTENTION_BOUNDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
     """At random sizes, with tiles as on a GPU, against the same program in f64; the bytes are those of the model."""
@@ -175,7 +174,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
         run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, seed=number, real_tiles=True)
         assert not run.program.rejected, run.program.rejected
         for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
-            assert harness.relative_error(actual, expected) <= TOLERANCES[dtype], sizes
+            assert harness.relative_error(actual, expected) <= ATTENTION_BOUNDS[dtype], sizes
         (launch,) = run.launches
         assert launch.predicted is not None
         assert launch.counted == launch.predicted.loaded_bytes or not launch.predicted.exact

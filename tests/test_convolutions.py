@@ -32,8 +32,8 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.fuzz.triton_path import Artefact, merged
 from tests.kernel_reference import evaluate
-from tests.test_products import TOLERANCES, kinds, trace_wide, typed
-from tests.triton_cases import check_compiled, check_one_launch, check_text
+from tests.test_products import kinds, trace_wide, typed
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled, check_one_launch, check_text
 
 
 def conv(x: Value, weight: Value, bias: Value | None = None, *, stride: int = 1, dilation: int = 1, low: Any = 0,
@@ -137,7 +137,7 @@ def has_products(module: Module) -> bool:
     return any(isinstance(node, Dot) for node in derive(body_of(module)).nodes)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", ALL)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
     """At random sizes, with tiles as on a GPU; every address is looked at, and the bytes are those of the model."""
@@ -148,7 +148,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
     for number in range(1 if dtype == "bf16" else 2):
         sizes = {"N": draw.choice([1, 2, 3]), "H": draw.choice([3, 5, 8, 13]), "W": draw.choice([3, 4, 7, 17])}
         run = harness.run(module, folder=tmp_path / str(number), sizes=sizes, fuse=False, seed=number, real_tiles=True)
-        check_one_launch(run, TOLERANCES[dtype])
+        check_one_launch(run, PRODUCT_BOUNDS[dtype])
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -255,7 +255,7 @@ def test_sizes_of_0_and_1(types: tuple[str, str], tmp_path: Path) -> None:
         bias = f"f16[{types[1][4]}]"
         run = harness.run(program, *types, bias, folder=tmp_path / str(number), sizes=sizes, real_tiles=True)
         for actual, expected in zip(run.outputs.values(), run.expected.values(), strict=True):
-            assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+            assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS["f16"]
 
 
 def test_padding_is_0_whatever_is_computed_of_x(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_random_convolutions(seed: int, tmp_path: Path) -> None:
     wide = {name: array.astype(np.float64) for name, array in harness.random_inputs(module, {"N": 2}, seed).items()}
     wide_results = irc.interpreter.run(trace_wide(module), wide)
     for actual, expected in zip(run.outputs.values(), wide_results.values(), strict=True):
-        assert harness.relative_error(actual, expected) <= 8 * TOLERANCES[dtype]
+        assert harness.relative_error(actual, expected) <= 8 * PRODUCT_BOUNDS[dtype]
 
 
 def test_a_strided_convolution_reads_only_a_part_of_what_is_stored() -> None:

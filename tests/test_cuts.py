@@ -27,9 +27,9 @@ from tests.blocks import block
 from tests.fusing import body_of
 from tests.fuzz.triton_path import Artefact, merged
 from tests.kernel_reference import evaluate
-from tests.test_products import TOLERANCES, kinds
+from tests.test_products import kinds
 from tests.test_siblings import SETTINGS, check_run, products
-from tests.triton_cases import check_compiled, check_text, the_kernel
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled, check_text, the_kernel
 
 
 def heads(x: Value, size: int) -> Value:
@@ -100,7 +100,7 @@ def types(size: int, dtype: str, depth: str | int = 40, batch: str | int = "B", 
     return [f"{dtype}[{batch}, {rows}, {depth}]", f"{dtype}[{depth}, {8 * size}]", *[f"{dtype}[{rows}, {size}]"] * 2]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", ROTATIONS)
 def test_rotated_products_are_one_kernel(name: str, dtype: str, tmp_path: Path) -> None:
     """Of heads of any even size, for any number of rows."""
@@ -109,7 +109,7 @@ def test_rotated_products_are_one_kernel(name: str, dtype: str, tmp_path: Path) 
         size = draw.choice([4, 12, 16, 20, 64])
         module = harness.kernelize(trace(rotary(name, size), *types(size, dtype)))
         sizes = {"B": draw.choice([1, 2]), "S": draw.choice([1, 17, 100])}
-        check_run(module, tmp_path / str(number), TOLERANCES[dtype], sizes)
+        check_run(module, tmp_path / str(number), PRODUCT_BOUNDS[dtype], sizes)
         kernel = the_kernel(module)
         assert sum(isinstance(node, Dot) for node in kernel.nodes) == PIECES[name]
         assert not any(isinstance(node, Select) for node in kernel.nodes)
@@ -243,7 +243,7 @@ def test_random_layers(seed: int, tmp_path: Path) -> None:
     inputs = harness.random_inputs(module, {"B": 2}, seed)
     expected = irc.interpreter.run(module, inputs)
     for actual, result in zip(run.outputs.values(), expected.values(), strict=True):
-        assert harness.relative_error(actual, result) <= 4 * TOLERANCES[dtype], str(fused)
+        assert harness.relative_error(actual, result) <= 4 * PRODUCT_BOUNDS[dtype], str(fused)
     for launch in run.launches:
         assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
 

@@ -33,10 +33,9 @@ from irc.op import const, trace
 from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.test_products import typed
-from tests.triton_cases import check_compiled, check_one_launch, the_kernel
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled, check_one_launch, the_kernel
 
 KINDS = ("f8e4m3fn", "f8e5m2", "f8e4m3fnuz", "f8e5m2fnuz")
-TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
 SIZES = (1, 3, 17, 100, 130)
 
 
@@ -101,7 +100,7 @@ def test_each_number_of_8_bits_is_read(kind: str, to: str, tmp_path: Path) -> No
     np.testing.assert_array_equal(np.signbit(actual.astype(np.float32))[numbers], np.signbit(expected)[numbers])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_products_are_multiplied_in_the_type_that_suffices(name: str, dtype: str, tmp_path: Path) -> None:
     program, types, fed = PROGRAMS[name]
@@ -110,10 +109,10 @@ def test_products_are_multiplied_in_the_type_that_suffices(name: str, dtype: str
     assert multiplied(module) == [fed[dtype]]
     sizes = {"B": 2, **{size: draw.choice(SIZES) for size in "MNK"}}
     run = harness.run(module, folder=tmp_path / "a", sizes=sizes, fuse=False, real_tiles=True)
-    check_one_launch(run, TOLERANCES[dtype])
+    check_one_launch(run, PRODUCT_BOUNDS[dtype])
     true = interpreter.run(in_f64(program, types), inputs_of(module, sizes))
     for actual, expected in zip(run.outputs.values(), true.values(), strict=True):
-        assert harness.relative_error(actual, expected) <= TOLERANCES[dtype]
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS[dtype]
 
 
 def in_f64(program: Callable[..., Any], types: tuple[str, ...]) -> Module:
@@ -132,7 +131,7 @@ def test_what_is_rounded_to_16_bits_is_multiplied_in_8(to: str, tmp_path: Path) 
     module = harness.kernelize(trace(scaled, *types))
     assert multiplied(module) == [NARROW[to]]
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 17, "N": 100, "K": 130}, fuse=False, real_tiles=True)
-    check_one_launch(run, TOLERANCES[to])
+    check_one_launch(run, PRODUCT_BOUNDS[to])
 
 
 @pytest.mark.parametrize("sums", [1, 2])
@@ -151,7 +150,7 @@ def test_instructions_for_8_bits_give_the_same(kind: str, sums: int, tmp_path: P
 
     monkeypatch.setattr(harness, "load_artefact", with_instructions)
     run = harness.run(module, folder=tmp_path / "a", sizes={"M": 17, "N": 100, "K": 130}, fuse=False, real_tiles=True)
-    check_one_launch(run, TOLERANCES["bf16"])
+    check_one_launch(run, PRODUCT_BOUNDS["bf16"])
 
 
 def test_each_device_multiplies_as_it_can(tmp_path: Path) -> None:
@@ -213,7 +212,7 @@ def test_scaled_products_of_pytorch(out: torch.dtype | None, has_bias: bool, by_
     assert actual.dtype == expected.dtype
     error = (actual.double() - expected.double()).abs().max() / expected.double().abs().max()
     # An element of 8 bits that is rounded the other way differs by an eighth.
-    assert error <= {torch.float32: 1e-6, None: 2**-3}.get(out, TOLERANCES["bf16"])
+    assert error <= {torch.float32: 1e-6, None: 2**-3}.get(out, PRODUCT_BOUNDS["bf16"])
 
 
 def test_scales_of_blocks_are_refused() -> None:
@@ -279,7 +278,7 @@ def test_constants_lie_along_what_is_summed(name: str, products: Any, tmp_path: 
     inputs = harness.random_inputs(module, {"M": 17})
     run = harness.run(fused, folder=tmp_path / "a", inputs=inputs, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
-        assert harness.relative_error(actual, expected) <= TOLERANCES["bf16"]
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS["bf16"]
 
 
 @pytest.mark.parametrize("depth", [1, 24, 72])

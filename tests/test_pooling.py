@@ -22,9 +22,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import kinds, typed
-from tests.triton_cases import check_compiled, check_one_launch
-
-TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled, check_one_launch
 
 
 def windows(x: Value, kind: str, *window: int, **options: Any) -> Value:
@@ -55,7 +53,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
     """One launch, whose bytes are those of the model."""
@@ -65,7 +63,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
     for number, size in enumerate((1, 3) if dtype == "f32" else (2,)):
         folder, sizes = tmp_path / str(number), {"N": size}
         run = harness.run(module, folder=folder, sizes=sizes, fuse=False, seed=size, real_tiles=True)
-        check_one_launch(run, TOLERANCES[dtype])
+        check_one_launch(run, PRODUCT_BOUNDS[dtype])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -22,9 +22,8 @@ from irc.op import const, trace
 from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.test_products import typed
-from tests.triton_cases import AS_3_9, check_compiled, check_one_launch, check_text, the_kernel
+from tests.triton_cases import AS_3_9, PRODUCT_BOUNDS, check_compiled, check_one_launch, check_text, the_kernel
 
-TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
 SIZES = (1, 3, 17, 100, 130)
 
 
@@ -79,7 +78,7 @@ INTEGERS: dict[str, tuple[Callable[..., Any], tuple[str, ...], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path: Path) -> None:
     """One product, which reads each byte of the weights; every address is looked at."""
@@ -91,7 +90,7 @@ def test_kernels_give_what_the_interpreter_gives(name: str, dtype: str, tmp_path
         sizes = {"B": 2, "M": draw.choice(SIZES), "N": draw.choice(SIZES), "K": draw.choice(SIZES)}
         inputs = whole_range(harness.random_inputs(module, sizes, seed=number))
         run = harness.run(module, folder=tmp_path / str(number), inputs=inputs, fuse=False, real_tiles=True)
-        check_one_launch(run, TOLERANCES[dtype])
+        check_one_launch(run, PRODUCT_BOUNDS[dtype])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -107,7 +106,7 @@ def test_policies_agree_with_the_program(name: str, products: Any) -> None:
     inputs = harness.random_inputs(module, {"B": 2, "M": 5, "N": 6, "K": 7})
     for actual, expected in zip(irc.interpreter.run(fused, inputs).values(),
                                 irc.interpreter.run(module, inputs).values(), strict=True):  # fmt: skip
-        assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS["f16"]
 
 
 def whole_range(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -197,7 +196,7 @@ def test_constants_of_a_few_bits_are_read_from_bytes(dtype: str, depth: int, col
     run = harness.run(fused, folder=tmp_path / "a", sizes={"M": 17}, fuse=False, seed=1, real_tiles=True)
     inputs = harness.random_inputs(module, {"M": 17}, seed=1)
     for actual, expected in zip(run.outputs.values(), irc.interpreter.run(module, inputs).values(), strict=True):
-        assert harness.relative_error(actual, expected) <= TOLERANCES["f16"]
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS["f16"]
     for launch in run.launches:
         assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
 

@@ -27,11 +27,10 @@ from irc.schedule_options import ScheduleOptions
 from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.fusing import body_of, fused, kernels
-from tests.triton_cases import check, check_compiled, check_one_launch, check_text
+from tests.triton_cases import ROW_BOUNDS, check, check_compiled, check_one_launch, check_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
-TOLERANCES = {"f64": 1e-13, "f32": 3e-6, "f16": 2e-3, "bf16": 1.6e-2}
 KINDS = ("sum", "prod", "max", "min")
 FLAGS = tuple(itertools.product((False, True), repeat=2))  # reverse, exclusive
 
@@ -68,13 +67,13 @@ def test_scans_are_pytorchs(dtype: str, axis: int, kind: str, reverse: bool, exc
     module = trace(lambda x: running(x, kind, axis, **flags), f"{dtype}[2, 5, 7]")
     type_ = module.main.arguments[0].dtype.numpy
     random = np.random.default_rng(0)
-    x = random.standard_normal((2, 5, 7)) if dtype in TOLERANCES else random.integers(-100, 100, (2, 5, 7))
+    x = random.standard_normal((2, 5, 7)) if dtype in ROW_BOUNDS else random.integers(-100, 100, (2, 5, 7))
     run = harness.run(module, folder=tmp_path / "a", inputs=[x.astype(type_)])
-    check_one_launch(run, TOLERANCES.get(dtype, 0.0))
+    check_one_launch(run, ROW_BOUNDS.get(dtype, 0.0))
     (actual,) = run.outputs.values()
-    known = torch.from_numpy(x.astype(type_).astype(np.float64) if dtype in TOLERANCES else x.astype(type_))
+    known = torch.from_numpy(x.astype(type_).astype(np.float64) if dtype in ROW_BOUNDS else x.astype(type_))
     expected = by_torch(known, kind, axis, reverse, exclusive).numpy()
-    assert harness.relative_error(actual, expected) <= TOLERANCES.get(dtype, 0.0)
+    assert harness.relative_error(actual, expected) <= ROW_BOUNDS.get(dtype, 0.0)
     (launch,) = run.launches
     assert launch.counted == 2 * x.size * actual.dtype.itemsize
 
@@ -201,7 +200,7 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], *tuple[str, ...]]] = {
 def test_what_is_computed_before_and_after_is_in_the_kernel(name: str, tmp_path: Path) -> None:
     function, *types = PROGRAMS[name]
     run = harness.run(function, *types, folder=tmp_path / "a")
-    check(run, max(TOLERANCES.get(type_.partition("[")[0], 0.0) for type_ in types))
+    check(run, max(ROW_BOUNDS.get(type_.partition("[")[0], 0.0) for type_ in types))
     assert len(run.launches) == 1
 
 
@@ -210,7 +209,7 @@ def test_what_is_computed_before_and_after_is_in_the_kernel(name: str, tmp_path:
 def test_sizes_that_are_known_when_it_runs(name: str, rows: int, columns: int, tmp_path: Path) -> None:
     run = harness.run(PROGRAMS[name][0], "f32[B, ?S in (0, 8192)]", folder=tmp_path / "a",
                       sizes={"B": rows, "S": columns})  # fmt: skip
-    check_one_launch(run, TOLERANCES["f32"])
+    check_one_launch(run, ROW_BOUNDS["f32"])
 
 
 @pytest.mark.parametrize("reverse, exclusive", FLAGS)

@@ -29,8 +29,8 @@ from irc.op import const, trace
 from irc.parser import parse
 from irc.weights import Tensor
 from tests import triton_harness as harness
-from tests.test_products import TOLERANCES, kinds, transposed
-from tests.triton_cases import check_compiled
+from tests.test_products import kinds, transposed
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled
 
 SETTINGS = Settings(products="irc")
 
@@ -73,7 +73,7 @@ def check_run(module: Module, folder: Path, tolerance: float, sizes: dict[str, i
         assert launch.predicted is not None and launch.counted == launch.predicted.loaded_bytes
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("widths", [(64, 16, 16), (48, 48, 48), (1, 100, 7, 33)], ids=str)
 def test_products_of_one_operand_are_one_product(widths: tuple[int, ...], dtype: str, tmp_path: Path) -> None:
     """Of any widths, with and without biases, for weights as they are and transposed."""
@@ -81,7 +81,7 @@ def test_products_of_one_operand_are_one_product(widths: tuple[int, ...], dtype:
         module = trace(products(widths, dtype, bias, turned), f"{dtype}[B, S, 40]")
         joined = fused(module)
         assert kinds(joined) == ["product"], joined
-        check_run(joined, tmp_path / str(number), TOLERANCES[dtype], {"B": 2, "S": 17})
+        check_run(joined, tmp_path / str(number), PRODUCT_BOUNDS[dtype], {"B": 2, "S": 17})
 
 
 def test_joined_products_mean_what_they_meant() -> None:
@@ -264,7 +264,7 @@ def test_parts_of_the_columns_of_a_product_are_stored_apart(sliced: bool, tmp_pa
     module = irc.from_torch(Joined(sliced).eval(), (torch.randn(2, 17, 48),))
     joined = fused(module)
     assert kinds(joined) == ["product"] and "split_linear" in str(joined)
-    check_run(joined, tmp_path / "a", TOLERANCES["f32"])
+    check_run(joined, tmp_path / "a", PRODUCT_BOUNDS["f32"])
 
 
 def columns(x: Value, start: int, stop: int, step: int = 1) -> Value:

@@ -35,6 +35,7 @@ from tests import triton_harness as harness
 from tests.fusing import everything
 from tests.random_graphs import VIEWS, Family, Graph, graphs
 from tests.random_products import PRODUCTS
+from tests.triton_cases import GRAPH_BOUNDS
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -43,9 +44,6 @@ GRAPHS = 20  # of each seed
 
 def seeds(quick: int, whole: int) -> list[object]:
     return [*range(quick), *(pytest.param(number, marks=pytest.mark.slow) for number in range(quick, whole))]
-
-
-EPSILON = {"f64": 1e-13, "f32": 2e-6, "f16": 2e-3, "bf16": 2e-2}  # of an operation on what is about 1
 
 
 def at_random(numbers: int) -> Policy:
@@ -81,7 +79,7 @@ def check_numbers(graph: Graph, inputs: dict[str, np.ndarray], outputs: list[np.
     only the interpreter's narrow floats overflow are not compared: kernels keep more precision."""
     rounded = interpreter.run(graph.module, inputs)
     exact = interpreter.run(graph.module, inputs, precision="f64")
-    coarsest = max(EPSILON.get(str(value.dtype), 0.0) for value in values_of(graph.module))
+    coarsest = max(GRAPH_BOUNDS.get(str(value.dtype), 0.0) for value in values_of(graph.module))
     for actual, near, true in zip(outputs, rounded.values(), exact.values(), strict=True):
         if near.dtype.kind in "biu":
             np.testing.assert_array_equal(actual, near)

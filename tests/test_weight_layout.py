@@ -20,9 +20,7 @@ from irc.module import Module
 from irc.op import const, trace
 from irc.weights import Tensor
 from tests import triton_harness as harness
-from tests.triton_cases import check_compiled, check_one_launch
-
-TOLERANCES = {"f32": 1e-5, "f16": 2e-3, "bf16": 1.6e-2}
+from tests.triton_cases import PRODUCT_BOUNDS, check_compiled, check_one_launch
 
 
 def weight(*shape: int, dtype: str, seed: int = 0) -> Value:
@@ -63,7 +61,7 @@ def matrices(module: Module) -> list[tuple[Any, ...]]:
     return [each.result.shape for each in module.walk() if each.name == "const" and each.result.rank == 2]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", PRODUCT_BOUNDS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_one_kernel_reads_weights_with_aligned_rows(name: str, dtype: str, tmp_path: Path) -> None:
     """The results are those of the program, and no kernel or call is added."""
@@ -78,8 +76,8 @@ def test_one_kernel_reads_weights_with_aligned_rows(name: str, dtype: str, tmp_p
     run = harness.run(fused, folder=tmp_path / "a", inputs=inputs, fuse=False, real_tiles=True)
     for actual, expected in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
         assert actual.shape == expected.shape
-        assert harness.relative_error(actual, expected) <= TOLERANCES[dtype]
-    check_one_launch(run, TOLERANCES[dtype])
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS[dtype]
+    check_one_launch(run, PRODUCT_BOUNDS[dtype])
 
 
 def test_libraries_read_weights_as_the_model_has_them() -> None:
@@ -136,7 +134,7 @@ def test_weights_of_kernels_alone_are_aligned_where_libraries_compute_others(nam
     assert not run.program.rejected
     for actual, given in zip(run.outputs.values(), interpreter.run(module, inputs).values(), strict=True):
         assert actual.shape == given.shape
-        assert harness.relative_error(actual, given) <= TOLERANCES["bf16"]
+        assert harness.relative_error(actual, given) <= PRODUCT_BOUNDS["bf16"]
 
 
 @pytest.mark.parametrize("products", ["irc", "auto"])
@@ -150,7 +148,7 @@ def test_casts_beside_a_product_whose_weight_is_rearranged(products: Any) -> Non
     assert matrices(fused) == [(33, 64)]
     inputs = harness.random_inputs(module, {})
     for actual, expected in zip(*(interpreter.run(each, inputs).values() for each in (fused, module)), strict=True):
-        assert harness.relative_error(actual, expected) <= TOLERANCES["bf16"]
+        assert harness.relative_error(actual, expected) <= PRODUCT_BOUNDS["bf16"]
 
 
 def test_kernels_stay_whose_weights_are_aligned_or_shared() -> None:
