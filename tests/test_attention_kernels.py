@@ -357,6 +357,14 @@ def test_a_variation_written_in_pytorch_becomes_one_kernel() -> None:
     assert kinds(in_kernels(module)) == ["product"]
 
 
+def of_documents(q: Value, k: Value, v: Value, documents: Value) -> Value:
+    """Attention of each token to those of the same document [B, S]."""
+    batch, tokens = documents.shape
+    rows, keys = ((batch, 1, tokens, 1), (batch, 1, 1, tokens))
+    mask = ops.equal(ops.reshape(documents, shape=rows), ops.reshape(documents, shape=keys))
+    return ops.attention(q, k, v, mask)
+
+
 COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "one_query": (ops.attention, ("bf16[2, 32, 1, 128]", *["bf16[2, 32, T, 128]"] * 2)),
     "short_queries": (ops.attention, ("bf16[2, 32, 4, 128]", *["bf16[2, 8, T, 128]"] * 2, "bf16[4, T]")),
@@ -364,15 +372,20 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "head_64": (causal, ("f16[8, 12, 512, 64]",) * 3),
     "head_80_mask": (ops.attention, (*["bf16[2, 8, 512, 80]"] * 3, "bf16[2, 1, 1, 512]")),
     "head_256": (ops.attention, ("bf16[2, 8, 512, 256]",) * 3),
+    "bool_mask": (ops.attention, (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
+    "documents": (of_documents, (*["f16[2, 4, 512, 64]"] * 3, "i64[2, 512]")),
     "f32": (ops.attention, ("f32[2, 8, 512, 64]",) * 3),
 }
+
+
+NARROW = {"bool_mask": ("sm_80", "sm_90")}  # where a mask of bytes is loaded in 64 bits
 
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_attention_compiles_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    check_compiled(tmp_path / "a", "f32" if name == "f32" else "16 bits")
+    check_compiled(tmp_path / "a", "f32" if name == "f32" else "16 bits", NARROW.get(name, ()))
 
 
 def test_the_text_of_attention(tmp_path: Path, update: bool) -> None:

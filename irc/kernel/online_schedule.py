@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from irc.kernel.dag import Root, walk
+from irc.kernel.dag import Load, Root, walk
 from irc.kernel.nest import Accumulate, Axes, Carry, Loop, Placed, Schedule, Scope, Tile, size_of
 from irc.kernel.online import Online
 from irc.kernel.product_schedule import LEAST, covering, placed_checks
@@ -33,7 +33,7 @@ def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, opt
     depth = scores.bound if scores is not None else ()
     height = options.m or covering(rows, ROWS_F32 if is_wide else ROWS)
     held = max(covering(axes, MOST_COLUMNS) for axes in (columns, depth))
-    is_full = is_wide or (held > KEYS and held * height > HELD)
+    is_full = is_wide or (held > KEYS and held * height > HELD) or has_stored_mask(online)
     keys = options.n or covering(product.bound, KEYS_F32 if is_full else KEYS)
     loop = Tile("n", product.bound, keys, looped=True)
     whole = Tile("k", depth, 0, whole=True) if depth else None
@@ -41,6 +41,15 @@ def online_schedule(roots: tuple[Root, ...], online: Online, parallel: Axes, opt
     nest = online_nest(roots, online, frozenset(product.bound), frozenset(depth), loop)
     matrices = Tile("b", batch, 1, single=True) if batch else None
     return Schedule(Tile("m", rows, height), loop, nest, options, whole, matrices, results)
+
+
+def has_stored_mask(online: Online) -> bool:
+    """Whether scores are chosen by what is loaded for the keys, such as bools, or numbers of documents that are
+    compared: beside 64 keys ptxas spills 32 to 52 bytes of it on sm_100. What indices alone decide, as in causal
+    attention, takes no registers."""
+    between = walk((online.product.operands[0],), through=lambda node: node is not online.scores)
+    keys = frozenset(online.product.bound)
+    return any(isinstance(node, Load) and not node.dtype.is_float and node.axes & keys for node in between)
 
 
 def short_rows(axes: Axes, most: int) -> Axes:
