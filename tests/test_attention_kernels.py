@@ -32,7 +32,7 @@ from tests import triton_harness as harness
 from tests.fusing import body_of
 from tests.kernel_reference import evaluate
 from tests.test_products import kinds, transposed
-from tests.triton_cases import ATTENTION_BOUNDS, check_compiled, check_text
+from tests.triton_cases import ATTENTION_BOUNDS, WIDE, check_compiled, check_text
 
 Q, K, V = "T[B, 4, S, D]", "T[B, 4, T, D]", "T[B, 4, T, E]"
 
@@ -385,7 +385,8 @@ NARROW = {"bool_mask": ("sm_80", "sm_90")}  # where a mask of bytes is loaded in
 def test_attention_compiles_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     program, types = COMPILED[name]
     emit(harness.kernelize(trace(program, *types), name=name), tmp_path / "a")
-    check_compiled(tmp_path / "a", "f32" if name == "f32" else "16 bits", NARROW.get(name, ()))
+    multiplied, stores = ("f32", WIDE) if name == "f32" else ("16 bits", (1, 64))
+    check_compiled(tmp_path / "a", multiplied, NARROW.get(name, ()), stores)
 
 
 def test_the_text_of_attention(tmp_path: Path, update: bool) -> None:

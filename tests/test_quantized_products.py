@@ -22,7 +22,7 @@ from irc.op import const, trace
 from irc.weights import Tensor
 from tests import triton_harness as harness
 from tests.test_products import typed
-from tests.triton_cases import AS_3_9, PRODUCT_BOUNDS, check_compiled, check_one_launch, check_text, the_kernel
+from tests.triton_cases import AS_3_9, PRODUCT_BOUNDS, WIDE, check_compiled, check_one_launch, check_text, the_kernel
 
 SIZES = (1, 3, 17, 100, 130)
 
@@ -234,14 +234,16 @@ COMPILED_INTEGERS = {
 @pytest.mark.parametrize("name", COMPILED_INTEGERS)
 def test_products_of_integers_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     emit(harness.kernelize(trace(INTEGERS[name][0], *COMPILED_INTEGERS[name]), name=name), tmp_path / "a")
-    narrow = ["sm_80"] if AS_3_9 else ["sm_80", "sm_100"]
-    check_compiled(tmp_path / "a", "8 bits", narrow=narrow if name == "signed" else [])
+    loads = ["sm_80"] if AS_3_9 else ["sm_80", "sm_100"]
+    stores = (1, 32) if name == "requantized" else WIDE
+    check_compiled(tmp_path / "a", "8 bits", narrow_loads=loads if name == "signed" else [], narrow_stores=stores)
 
 
 @pytest.mark.parametrize("name", COMPILED)
 def test_quantized_products_compile_to_matrix_instructions(name: str, tmp_path: Path) -> None:
     emit(harness.kernelize(trace(PROGRAMS[name][0], *COMPILED[name]), name=name), tmp_path / "a")
-    check_compiled(tmp_path / "a", "16 bits", narrow=["sm_80"] if name in ("channels", "zero_points") else [])
+    loads = ["sm_80"] if name in ("channels", "zero_points") else []
+    check_compiled(tmp_path / "a", "16 bits", loads, WIDE if name == "packed_ragged" else (1, 64))
 
 
 def test_the_text_of_a_packed_product(tmp_path: Path, update: bool) -> None:

@@ -23,6 +23,7 @@ AS_3_9 = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
 # Bytes that the code of Triton 3.9 spills at most, where that of earlier versions spills none.
 SPILLED = {("attention", "sm_100"): 8, ("f32", "sm_100"): 8} if AS_3_9 else {}
 LOCAL = {("relu_3", "sm_90"): 8, ("relu_3", "sm_100"): 8} if AS_3_9 else {}  # bytes on its stack without a spill
+WIDE = (0, 128)  # no stores that are narrower than 128 bits
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 # Bounds of `harness.relative_error`. Kernels compute in f32 what is f16 or bf16, and round a result once: these are two
@@ -96,28 +97,30 @@ def check_one_launch(run: harness.Run, tolerance: float) -> None:
     assert launch.counted == launch.predicted.loaded_bytes
 
 
-def check_widths(resources: Resources, narrow: int = 0, *, by_elements: bool = False) -> None:
-    """Aligned accesses are 128 bits wide, all but `narrow` of them.
+def check_widths(resources: Resources, narrow_loads: int = 0, narrow_stores: tuple[int, int] = WIDE) -> None:
+    """Aligned accesses are 128 bits wide, all but these numbers of them.
 
-    gfx942 stores what matrix instructions compute from the registers in which these leave it, where a thread has 4
-    neighbors of a row: Triton exchanges them through shared memory for NVIDIA's GPUs only. With `by_elements` neighbors
-    in memory belong to different rows there, as in convolutions whose channels are stored before the image's axes.
+    narrow_stores: how many there are on gfx942, and the bits that a thread stores at once. What matrix instructions
+        compute is stored from the registers in which these leave it, where a thread has 4 neighbors of a row, or one
+        where channels are stored before the image's axes: Triton exchanges them through shared memory for NVIDIA's GPUs
+        only.
     """
-    if resources.target == "gfx942" and resources.matrix_instructions:
-        narrow = resources.narrow_stores
-        assert not narrow or by_elements or min(map(int, resources.stores)) >= 32, resources
-    assert resources.wide_accesses == resources.aligned_accesses - narrow, resources
+    stores, bits = narrow_stores if resources.target == "gfx942" else WIDE
+    assert resources.narrow_stores == stores, resources
+    assert not stores or min(map(int, resources.stores)) == bits, resources
+    assert resources.wide_accesses == resources.aligned_accesses - narrow_loads - stores, resources
 
 
-def check_compiled(folder: Path, multiplied: str | None, narrow: Collection[str] = (), *,
-                   by_elements: bool = False) -> None:  # fmt: skip
+def check_compiled(folder: Path, multiplied: str | None, narrow_loads: Collection[str] = (),
+                   narrow_stores: tuple[int, int] = WIDE) -> None:  # fmt: skip
     """Compile an artefact's kernels for each target: no spills (but `SPILLED`), within shared memory, and aligned
     accesses 128 bits wide.
 
     multiplied: what they multiply, if anything: types of 8 and 16 bits by matrix instructions, f32 by those of
         gfx942 alone.
-    narrow: targets for which Triton loads one operand, elements of 8 bits, in 64 bits: of those that are converted
-        to 16 bits, and of those that lie along the columns, it exchanges rows and columns in registers.
+    narrow_loads: targets for which Triton loads one operand, elements of 8 bits, in 64 bits: of those that are
+        converted to 16 bits, and of those that lie along the columns, it exchanges rows and columns in registers.
+    narrow_stores: of `check_widths`.
     """
     for resources in compile_artefact(folder, TARGETS):
         assert not resources.error and resources.fits, resources
@@ -126,4 +129,4 @@ def check_compiled(folder: Path, multiplied: str | None, narrow: Collection[str]
         is_exact = multiplied == "f32" and resources.target == "gfx942"
         has_matrix_instructions = multiplied in ("8 bits", "16 bits") or is_exact
         assert (resources.matrix_instructions > 0) == has_matrix_instructions, resources
-        check_widths(resources, resources.target in narrow, by_elements=by_elements)
+        check_widths(resources, 1 if resources.target in narrow_loads else 0, narrow_stores)
