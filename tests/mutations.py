@@ -60,6 +60,10 @@ def fused_kernels(words: str) -> Selection:
     return Selection("tests/test_fusion_kernels.py", words)
 
 
+def scans(words: str) -> Selection:
+    return Selection("tests/test_scans.py", words)
+
+
 def carried(words: str) -> Selection:
     return Selection("tests/test_row_loops.py", words)
 
@@ -367,6 +371,33 @@ MUTATIONS = (
         "attention: rows of -inf are 0", "backends/triton/online_source.py",
         "if self.online.point.lowest:", "if False:",
         Selection("tests/test_attention_kernels.py", "special_scores"),
+    ),
+    # Scans.
+    Mutation(
+        "scans: lanes before the first element of a row count", "backends/triton/masks.py",
+        "or (isinstance(node, Scan) and node.reverse)", "",
+        scans("pytorchs and f32"),
+    ),
+    Mutation(
+        "scans: a sum of -0 alone is -0", "backends/triton/source.py",
+        'return binary("+", SUM, code, Code("0.0"))', "return code",
+        scans("edges and sum"),
+    ),
+    Mutation(
+        "scans: bytes do not wrap around", "backends/triton/source.py",
+        'alone 0\n            return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code',
+        "alone 0\n            return code",
+        scans("wrapped"),
+    ),
+    Mutation(
+        "scans: elements outside of a row count", "irc/kernel/tracing.py",
+        "(self.select(inner, body, neutral),)", "(body,)",
+        scans("guarded"),
+    ),
+    Mutation(
+        "scans: the element of an exclusive one takes no registers", "irc/kernel/scans.py",
+        " * (2 if node.exclusive else 1)", "",
+        scans("exclusive_of_a_long_row"),
     ),
     # PyTorch programs.
     Mutation(

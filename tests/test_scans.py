@@ -248,6 +248,8 @@ REJECTED: dict[str, tuple[Callable[..., Any], tuple[str, ...], str]] = {
     "a row of unknown length": (running, ("f32[4, S]",), "rows of S elements"),
     "long columns": (lambda x: running(x, axis=0), ("f32[1025, 64]",), "rows of 1025 elements"),
     "several of a long row": (several_of_a_row, ("i64[4, 8000]",), "rows of 8000 elements"),
+    "exclusive_of_a_long_row": (lambda x: ops.add(running(x, exclusive=True), running(x, "max")), ("i64[4, 8000]",),
+                                "rows of 8000 elements"),
     "a shifted read": (with_shifted_read, ("f32[4, 9]",), "is a scan, and no axis"),
     "a flipped read": (lambda x: ops.add(running(x), ops.reverse(running(x, "max"), axes=(1,))),
                        ("f32[4, 9]",), "is a scan, and no axis"),
