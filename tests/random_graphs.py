@@ -166,7 +166,7 @@ class Steps:
 
     def host(self, x: Value, pool: list[Value]) -> Value:
         """What no kernel computes: groups must not reach around it."""
-        return ops.sort(x, axis=self._axis(x))[0] if x.rank and x.dtype == dtypes.F32 else x
+        return ops.sort(x, axis=self._axis(x))[0] if x.rank and x.dtype.is_float else x
 
     def scan(self, x: Value, pool: list[Value]) -> Value:
         if x.rank == 0:
@@ -202,7 +202,7 @@ class Family:
 VIEWS = Family(
     Steps,
     lowest_rank=1,
-    often=("normalize", "reduce", "tile", "expand", "flatten", "flatten", "binary"),
+    often=("normalize", "reduce", "tile", "expand", "flatten", "flatten", "binary", "host", "scan"),
     floats=FLOATS,
     types=(*FLOATS, dtypes.I32, dtypes.I64, dtypes.U8),
     extents=("B", "S", "1", "2", "3", "5", "6", "7", "13"),
