@@ -385,9 +385,14 @@ def names_used(node: NodeProto) -> Iterator[str]:
     """The tensors that a node reads, in its subgraphs too."""
     yield from (name for name in node.input if name)
     for graph in subgraphs(node):
-        yield from (output.name for output in graph.output)
-        for inner in graph.node:
-            yield from names_used(inner)
+        yield from names_read(graph)
+
+
+def names_read(graph: onnx.GraphProto) -> Iterator[str]:
+    """The tensors that the nodes of a subgraph read, in subgraphs inside of it too, and its outputs."""
+    yield from (output.name for output in graph.output)
+    for node in graph.node:
+        yield from names_used(node)
 
 
 def narrows_to_integers(source: DType, to: DType) -> bool:
