@@ -12,6 +12,7 @@ from typing import NamedTuple
 from irc import ops
 from irc.ir import Value
 from irc.op import literal
+from irc.ops.named.common import pair_parts
 
 
 class Parts(NamedTuple):
@@ -23,12 +24,7 @@ class Parts(NamedTuple):
 
 def parted(pairs: Value) -> Parts:
     """The two elements of the last axis of a real value, each without the axis."""
-    *lead, _ = pairs.shape
-    steps = (1,) * pairs.rank
-    one, other = (
-        ops.reshape(ops.slice_(pairs, starts=(*(0 for _ in lead), place), stops=(*lead, place + 1), steps=steps),
-                    shape=tuple(lead)) for place in (0, 1))  # fmt: skip
-    return Parts(one, other)
+    return Parts(*pair_parts(pairs))
 
 
 def stacked(z: Parts) -> Value:

@@ -154,8 +154,7 @@ class _Rewriting:
 
 
 def _call(op_type: str, value: Value, type_: TensorType) -> Value:
-    attributes = {"domain": aten.DOMAIN, "op_type": op_type, "version": 1, "attributes": {}}
-    return Builder.active().create(ops.extern, [value], attributes, types=[type_]).result
+    return Builder.active().create(ops.extern, [value], aten.call_of(op_type), types=[type_]).result
 
 
 # -- rules -----------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _write(operations: list[tuple[Operation, Writer]]) -> None:
     """Rewrite the random operators of a block, whose seed is drawn before the first."""
     first, _ = operations[0]
     with Builder.before_operation(first, first.location.by("random_numbers")) as builder:
-        call = {"domain": aten.DOMAIN, "op_type": "randint.low", "version": 1, "attributes": SEEDS}
+        call = aten.call_of("randint.low", SEEDS)
         seed = builder.create(ops.extern, [], call, types=[TensorType(I64, ())], names=("seed",)).result
     for stream, (operation, writer) in enumerate(operations):
         with Builder.before_operation(operation, operation.location.by("random_numbers")):

@@ -10,17 +10,13 @@ from irc.frontends.torch.reading import check_call
 from irc.ir import Value
 from irc.op import Builder
 from irc.ops import aten
+from irc.ops.named.common import pair_parts
 from irc.types import TensorType
 
 
 def parts_of(z: Value) -> tuple[Value, Value]:
     """The real and the imaginary part of a complex value."""
-    pairs = _call("view_as_real", [z], TensorType(part_of(z.dtype), (*z.shape, 2)))
-    lead = z.shape
-    real, imaginary = (
-        ops.reshape(ops.slice_(pairs, starts=(*(0 for _ in lead), place), stops=(*lead, place + 1),
-                               steps=(1,) * pairs.rank), shape=lead) for place in (0, 1))  # fmt: skip
-    return real, imaginary
+    return pair_parts(_call("view_as_real", [z], TensorType(part_of(z.dtype), (*z.shape, 2))))
 
 
 def complex_of(real: Value, imaginary: Value, like: Value) -> Value:
@@ -30,8 +26,7 @@ def complex_of(real: Value, imaginary: Value, like: Value) -> Value:
 
 def _call(op_type: str, operands: list[Value], type_: TensorType) -> Value:
     check_call(op_type)
-    attributes = {"domain": aten.DOMAIN, "op_type": op_type, "version": 1, "attributes": {}}
-    return Builder.active().create(ops.extern, operands, attributes, types=[type_]).result
+    return Builder.active().create(ops.extern, operands, aten.call_of(op_type), types=[type_]).result
 
 
 def conjugate(z: Value) -> Value:

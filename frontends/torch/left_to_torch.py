@@ -41,8 +41,8 @@ def call(op_type: str, *arguments: Any, **options: Any) -> Any:
     kept = {name: _plain(value) for name, value in given.items() if name not in NOT_KEPT and value is not None}
     symbols: dict[Any, Any] = {}
     types = [_type(example, dims_of_torch(), symbols) for example in pytree.tree_leaves(current_node().meta["val"])]
-    attributes = {"domain": aten.DOMAIN, "op_type": op_type, "version": 1, "attributes": kept}
-    operation = Builder.active().create(ops.extern, operands, attributes, types=types, symbols=list(symbols.values()))
+    operation = Builder.active().create(ops.extern, operands, aten.call_of(op_type, kept), types=types,
+                                        symbols=list(symbols.values()))  # fmt: skip
     return operation.results[0] if isinstance(current_node().meta["val"], torch.Tensor) else tuple(operation.results)
 
 

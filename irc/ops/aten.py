@@ -82,6 +82,11 @@ def check_call(op_type: str, operands: int, attributes: Mapping[str, Any]) -> No
                        expected="a number, a dim, a string, or a list of these, that is no operand")
 
 
+def call_of(op_type: str, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The attributes of an extern that calls an operator; `given` are its arguments that are no tensors, by name."""
+    return {"domain": DOMAIN, "op_type": op_type, "version": 1, "attributes": given or {}}
+
+
 def tensors_of(op_type: str) -> list[str]:
     """The names of the operands of an operator, in order."""
     return OPERATORS[op_type].split()

@@ -17,7 +17,7 @@ from irc.op import const
 from irc.ops.control import dim
 from irc.ops.numerics import narrow
 from irc.ops.pointwise import cast
-from irc.ops.view import expand, reshape
+from irc.ops.view import expand, reshape, slice_
 from irc.types import TensorType
 from irc.weights import Tensor
 
@@ -81,3 +81,13 @@ def must_fit(name: str, operand: TensorType, x: TensorType) -> None:
 def same_type(x: TensorType, *others: TensorType | None, **attributes: Any) -> TensorType:
     """The type rule of operations whose result has the type of their first operand."""
     return x
+
+
+def pair_parts(pairs: Value) -> tuple[Value, Value]:
+    """The two elements of the last axis, of extent 2, each without the axis: parts of complex numbers."""
+    *lead, _ = pairs.shape
+    steps = (1,) * pairs.rank
+    one, other = (
+        reshape(slice_(pairs, starts=(*(0 for _ in lead), place), stops=(*lead, place + 1), steps=steps),
+                shape=tuple(lead)) for place in (0, 1))  # fmt: skip
+    return one, other
