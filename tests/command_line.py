@@ -78,6 +78,7 @@ def irc_here(*arguments: object, folder: Path, stdin: bytes = b"") -> Result:
     os.chdir(folder)
     try:
         with (
+            mock.patch.object(entry, "gc"),  # settings for a process that ends
             mock.patch.object(sys, "argv", ["irc", *map(str, arguments)]),
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
             contextlib.redirect_stdout(out),
