@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -178,8 +180,46 @@ def test_guards_that_are_not_understood_are_named() -> None:
     dynamic = {"x": {0: Dim("S"), 1: Dim("B")}, "past": {"k": {0: Dim("K")}}}
     program = torch.export.export(Branches(), (torch.randn(4, 7), {"k": torch.randn(9)}), dynamic_shapes=dynamic)
     for text in ("L['x'].stride()[0] == 7", "open('f') == 1", "L['y'].size()[0] > 1", "(" * 300, "1" + "+1" * 4900,
-                 "1 // 0 == 1", "L['x'].size()[0] ** 9 > 1", "[1] == 1"):  # fmt: skip
+                 "1 // 0 == 1", "L['x'].size()[0] @ 9 > 1", "[1] == 1"):  # fmt: skip
         setattr(program, KEPT_APART, [text, "L['x'].size()[0] > 3"])
         with pytest.warns(UserWarning, match="under a condition that irc does not check"):
             module = irc.from_torch(program)
         assert sum(operation.name == "assert" for operation in module.main.block) == 1
+
+
+def of_item(x: torch.Tensor) -> Any:
+    return x[0, 0].item()
+
+
+NUMBERS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "signs": lambda x: x * -of_item(x) + abs(of_item(x)),
+    "sizes": lambda x: x * -x.shape[0] + abs(3 - x.shape[0]) - max(x.shape[0], 4) * min(x.shape[0], 5),
+    "whole": lambda x: x * math.floor(of_item(x)) + math.ceil(of_item(x)) - math.trunc(of_item(x)) * round(of_item(x)),
+    "quotients": lambda x: x * (of_item(x) // 2.0) + of_item(x) % 2.0 - of_item(x) / 3 + x.shape[0] / 4,
+    "remainders": lambda x: x * (x.shape[0] // 2) + x.shape[0] % 3,
+    "powers": lambda x: x * x.shape[0] ** 2 + x.shape[0] ** 0.5 + abs(of_item(x)) ** 1.5,
+    "bits": lambda x: x * (x.shape[0] & 6) + (x.shape[0] | 8) + (x.shape[0] >> 1) - (x.shape[0] << 2),
+    "roots": lambda x: x * torch._sym_sqrt(abs(of_item(x))),
+    "chosen": lambda x: x * torch.sym_ite(of_item(x) > 0, of_item(x), -3 * of_item(x)) + torch.sym_float(x.shape[0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_programs_are_those_of_python(name: str) -> None:
+    program = NUMBERS[name]
+    compiled = irc.compile(program, (torch.ones(6, 4),), dynamic_shapes=({0: "B"},))
+    for rows, first in ((6, 1.25), (2, -1.5), (9, 2.5), (5, -0.75), (40, -2.5), (7, 0.5)):
+        x = torch.linspace(-2, 3, rows * 4).reshape(rows, 4)
+        x[0, 0] = first
+        torch.testing.assert_close(compiled(x), program(x))
+
+
+@pytest.mark.parametrize("of_size", [lambda n: int(n * 0.5), lambda n: n & 4])
+def test_guards_have_the_functions_of_numbers(of_size: Any) -> None:
+    """PyTorch exports a program that branches on them for the sizes that take the branch of the example."""
+    compiled = irc.compile(lambda x: x * 2 if of_size(x.shape[0]) == of_size(6) else x, (ones(6),),
+                           dynamic_shapes=({0: "B"},))  # fmt: skip
+    torch.testing.assert_close(compiled(ones(6)), ones(6) * 2)
+    with pytest.raises(IrcError) as error:
+        compiled(ones(11))
+    assert error.value.code == "run.assert"

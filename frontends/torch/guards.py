@@ -8,6 +8,7 @@ The texts may come from a file: they are read by a small grammar, and Python nev
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 import warnings
@@ -32,11 +33,13 @@ OPERATORS: dict[type[ast.AST], Any] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod, ast.Div: operator.truediv, ast.USub: operator.neg, ast.Not: torch.sym_not,
     ast.And: operator.and_, ast.Or: operator.or_, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
-    ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
+    ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Pow: operator.pow, ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift, ast.BitAnd: operator.and_, ast.BitOr: operator.or_,
 }  # fmt: skip
 FUNCTIONS = {  # PyTorch 2.15 writes torch.sym_max for max
     "max": torch.sym_max, "min": torch.sym_min, "torch.sym_max": torch.sym_max, "torch.sym_min": torch.sym_min,
-    "torch.sym_float": torch.sym_float,
+    "torch.sym_float": torch.sym_float, "abs": operator.abs, "math.floor": math.floor,
+    "math.ceil": math.ceil, "math.trunc": math.trunc, "round": round, "torch._sym_sqrt": torch._sym_sqrt,
 }  # fmt: skip
 Sizes = Callable[[str, int | None], Any]  # an extent of a placeholder by its axis, or the number that it is
 

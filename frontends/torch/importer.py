@@ -196,9 +196,14 @@ class Importer:
             value = self.values[self.nodes[placeholder]]
             return value if axis is None else value.shape[axis]
 
-        for condition, words in self.guards.conditions(size):
-            if condition is not True:
-                ops.assert_(converted(condition, BOOL), message=f"PyTorch exported this program for sizes with {words}")
+        if not self.guards.texts:
+            return
+        some = next(iter(self.nodes.values()))
+        with reading(Reading(some, self.function, self.numbers, self.dim, self.calls)):
+            for condition, words in self.guards.conditions(size):
+                if condition is not True:
+                    message = f"PyTorch exported this program for sizes with {words}"
+                    ops.assert_(converted(condition, BOOL), message=message)
 
     def _type(self, example: Any) -> TensorType:
         if isinstance(example, torch.SymInt):

@@ -6,6 +6,7 @@ A symbolic float is a scalar value.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -99,11 +100,52 @@ def to_float(a: Any) -> Any:
     return float(a) if isinstance(a, (int, float)) else converted(a, F64)
 
 
-def logic(of_bools: Callable[[bool, bool], bool], of_values: Any) -> Callable[[Any, Any], Any]:
+def bitwise(of_numbers: Callable[[Any, Any], Any], of_values: Any) -> Callable[[Any, Any], Any]:
+    """Of bools, and of the bits of integers."""
+
     def row(a: Any, b: Any) -> Any:
-        if isinstance(a, bool) and isinstance(b, bool):
-            return of_bools(a, b)
-        return of_values(converted(a, BOOL), converted(b, BOOL))
+        if isinstance(a, int) and isinstance(b, int):
+            return of_numbers(a, b)
+        if all(isinstance(x, bool) or (isinstance(x, Value) and x.dtype is BOOL) for x in (a, b)):
+            return of_values(converted(a, BOOL), converted(b, BOOL))
+        return integer(of_values(converted(a, I64), converted(b, I64)))
+
+    return row
+
+
+def integer(value: Value) -> Any:
+    """A symbol of the widest range: the value of a Python int, which may be negative."""
+    return bound(value, *map(int, limits(I64)))
+
+
+def shifted(of_dims: Callable[[Any, int], Any], of_values: Any) -> Callable[[Any, Any], Any]:
+    """By a number of bits: a product or a quotient of dims, where the number is known."""
+
+    def row(a: Any, bits: Any) -> Any:
+        if isinstance(bits, int) and bits >= 0:
+            return of_dims(a, 2**bits)
+        return integer(of_values(converted(a, I64), converted(bits, I64)))
+
+    return row
+
+
+def negative(a: Any) -> Any:
+    return ops.neg(a) if isinstance(a, Value) else -a
+
+
+def absolute(a: Any) -> Any:
+    return ops.abs_(a) if isinstance(a, Value) else dims.maximum(a, -a) if isinstance(a, Expr) else abs(a)
+
+
+def rounded(of_floats: Callable[[float], int], of_values: Any) -> Callable[[Any], Any]:
+    """An integer from a float; integers are whole already."""
+
+    def row(a: Any, digits: None = None) -> Any:
+        if digits is not None:
+            unsupported(f"{of_floats.__name__} to {digits} digits")
+        if isinstance(a, Value):
+            return integer(of_values(a))
+        return a if isinstance(a, Expr) else of_floats(a)
 
     return row
 
@@ -119,7 +161,11 @@ def chosen(condition: Any, then: Any, otherwise: Any) -> Any:
              if isinstance(each, float) else I64 for each in (then, otherwise)]  # fmt: skip
     dtype = kinds[0] if kinds[0] is kinds[1] else F64
     result = ops.select(converted(condition, BOOL), converted(then, dtype), converted(otherwise, dtype))
-    return bound(result, *map(int, limits(I64))) if dtype is I64 else result
+    return integer(result) if dtype is I64 else result
+
+
+def square_root(a: Any) -> Any:
+    return ops.sqrt(converted(a, F64))
 
 
 PYTHON: dict[Any, Callable[..., Any]] = {
@@ -129,7 +175,9 @@ PYTHON: dict[Any, Callable[..., Any]] = {
     operator.floordiv: arithmetic(dims.floor_divide, floored),
     operator.mod: arithmetic(dims.modulo, ops.mod),
     operator.truediv: true_divide,
-    operator.neg: arithmetic(operator.neg, None),
+    operator.neg: negative,
+    operator.pos: lambda a: a,
+    operator.abs: absolute,
     operator.pow: power,
     operator.eq: comparison(ops.equal),
     operator.ne: comparison(ops.not_equal),
@@ -137,12 +185,19 @@ PYTHON: dict[Any, Callable[..., Any]] = {
     operator.le: comparison(ops.less_equal),
     operator.gt: comparison(ops.greater),
     operator.ge: comparison(ops.greater_equal),
-    operator.and_: logic(operator.and_, ops.bitwise_and),
-    operator.or_: logic(operator.or_, ops.bitwise_or),
+    operator.and_: bitwise(operator.and_, ops.bitwise_and),
+    operator.or_: bitwise(operator.or_, ops.bitwise_or),
+    operator.lshift: shifted(lambda a, factor: dims.product([a, factor]), ops.shift_left),
+    operator.rshift: shifted(dims.floor_divide, ops.shift_right),
+    math.floor: rounded(math.floor, ops.floor),
+    math.ceil: rounded(math.ceil, ops.ceil),
+    math.trunc: rounded(math.trunc, ops.trunc),
+    round: rounded(round, ops.round_),
     torch.sym_max: arithmetic(dims.maximum, ops.maximum),
     torch.sym_min: arithmetic(dims.minimum, ops.minimum),
     torch.sym_sum: lambda terms: dims.total(terms),
     torch.sym_float: to_float,
     torch.sym_not: inverted,
     torch.sym_ite: chosen,
+    torch._sym_sqrt: square_root,
 }
