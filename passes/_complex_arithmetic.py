@@ -96,8 +96,17 @@ def polar(size: Value, angle: Value) -> Parts:
     return Parts(ops.mul(size, ops.cos(angle)), ops.mul(size, ops.sin(angle)))
 
 
+def times_sine(size: Value, angle: Value) -> Value:
+    """size * sin(angle), which stays 0 where the size overflows, as in C."""
+    sine = ops.sin(angle)
+    stays = ops.bitwise_and(ops.equal(sine, 0.0), ops.bitwise_not(ops.less(ops.abs_(size), math.inf)))
+    result: Value = ops.select(stays, sine, ops.mul(size, sine))
+    return result
+
+
 def exponential(z: Parts) -> Parts:
-    return polar(ops.exp(z.real), z.imaginary)
+    size = ops.exp(z.real)
+    return Parts(ops.mul(size, ops.cos(z.imaginary)), times_sine(size, z.imaginary))
 
 
 def root(z: Parts) -> Parts:
@@ -111,12 +120,11 @@ def root(z: Parts) -> Parts:
 
 
 def sine(z: Parts) -> Parts:
-    return Parts(ops.mul(ops.sin(z.real), ops.cosh(z.imaginary)), ops.mul(ops.cos(z.real), ops.sinh(z.imaginary)))
+    return Parts(times_sine(ops.cosh(z.imaginary), z.real), ops.mul(ops.cos(z.real), ops.sinh(z.imaginary)))
 
 
 def cosine(z: Parts) -> Parts:
-    return Parts(ops.mul(ops.cos(z.real), ops.cosh(z.imaginary)),
-                 ops.neg(ops.mul(ops.sin(z.real), ops.sinh(z.imaginary))))  # fmt: skip
+    return Parts(ops.mul(ops.cos(z.real), ops.cosh(z.imaginary)), ops.neg(times_sine(ops.sinh(z.imaginary), z.real)))
 
 
 def hyperbolic_sine(z: Parts) -> Parts:
@@ -124,7 +132,7 @@ def hyperbolic_sine(z: Parts) -> Parts:
 
 
 def hyperbolic_cosine(z: Parts) -> Parts:
-    return Parts(ops.mul(ops.cosh(z.real), ops.cos(z.imaginary)), ops.mul(ops.sinh(z.real), ops.sin(z.imaginary)))
+    return cosine(Parts(ops.neg(z.imaginary), z.real))  # cosh(z) = cos(iz)
 
 
 def tangent(z: Parts) -> Parts:

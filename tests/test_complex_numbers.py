@@ -94,6 +94,22 @@ def test_magnitudes_and_quotients_stay_within_the_range(backend: Any) -> None:
     close(irc.compile(lambda z: z.sqrt(), (negative,), backend=backend)(negative), negative.sqrt())
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_both_parts_are_exact_where_they_cancel_or_overflow(backend: Any) -> None:
+    """Each part, beside PyTorch's complex128 rounded once."""
+    edges = torch.tensor([0, -0.0, 1e-30, -1e-30, 1e-8, 1e-4, 0.5, 1 - 2**-20, -1, 3, 100, -100])
+    z = torch.complex(edges[:, None].expand(12, 12), edges.expand(12, 12)).flatten()
+    low, high = torch.view_as_real(z).abs().aminmax(dim=1)
+    z = z[(low == 0) | (high != 100)]  # exp(100) is infinite; its product with a small sine is not
+
+    def program(z: torch.Tensor) -> Any:
+        return (z.exp(), z.expm1(), z.log(), z.log1p(), z.sigmoid(), z.sin(), z.cos(), z.sinh(), z.cosh(), z.sqrt())
+
+    for one, other in zip(irc.compile(program, (z,), backend=backend)(z), program(z.to(torch.complex128)), strict=True):
+        expected = torch.view_as_real(other.to(C64))
+        torch.testing.assert_close(torch.view_as_real(one), expected, rtol=4e-6, atol=1e-43, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 12, 100, 1000])
 def test_transforms_on_onnx_runtime(length: int, dtype: torch.dtype) -> None:

@@ -292,6 +292,18 @@ def test_what_irc_lacks_runs_in_pytorch() -> None:
     assert "linalg_inv_ex" in str(irc.report())
 
 
+def test_floats_that_vary_are_compiled() -> None:
+    """After the second one a float is an input of the graph, which AOTAutograd converts there."""
+
+    def program(x: torch.Tensor, s: float) -> torch.Tensor:
+        return x * -s + s
+
+    fast, x = compiled(program), torch.randn(5)
+    for factor in (0.1, 0.2, -0.35, 0.5):
+        close(fast(x, factor), program(x, factor))
+    assert len(irc.report().graphs) == 2 and not any(graph.in_pytorch for graph in irc.report().graphs)
+
+
 def test_custom_operators_run_in_pytorch() -> None:
     @torch.library.custom_op("irc_tests::doubled", mutates_args=())
     def doubled(x: torch.Tensor) -> torch.Tensor:

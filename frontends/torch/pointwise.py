@@ -20,7 +20,15 @@ from irc.frontends.torch.reading import (
     together,
     unsupported,
 )
-from irc.frontends.torch.special import complex_logarithm, complex_power, floor_quotient, widened
+from irc.frontends.torch.special import (
+    complex_expm1,
+    complex_log1p,
+    complex_logarithm,
+    complex_power,
+    complex_sigmoid,
+    floor_quotient,
+    widened,
+)
 from irc.frontends.torch.table import Row, reads
 from irc.interfaces import Trait
 from irc.ir import Value
@@ -30,10 +38,8 @@ from irc.op import literal
 def of_complex(definition: Any):
     """A function of complex numbers; some have no operation, but what they are written with has."""
     written = {
-        "expm1": lambda z: ops.sub(ops.exp(z), 1.0), "log": complex_logarithm,
-        "log1p": lambda z: complex_logarithm(ops.add(z, 1.0)), "reciprocal": lambda z: ops.div(1.0, z),
-        "rsqrt": lambda z: ops.div(1.0, ops.sqrt(z)),
-        "sigmoid": lambda z: ops.div(1.0, ops.add(ops.exp(ops.neg(z)), 1.0)),
+        "expm1": complex_expm1, "log": complex_logarithm, "log1p": complex_log1p, "sigmoid": complex_sigmoid,
+        "reciprocal": lambda z: ops.div(1.0, z), "rsqrt": lambda z: ops.div(1.0, ops.sqrt(z)),
     }  # fmt: skip
     return written.get(definition.name, definition)
 
@@ -415,12 +421,19 @@ def prelu(self, weight):
 @reads("_to_copy")
 def to_copy(self, **options):
     """Layouts, devices and strides are not irc's; the element type is."""
-    if options.get("dtype") is None:
-        return self
-    dtype = dtype_of(options["dtype"])
-    if self.dtype.is_complex and not dtype.is_complex:
-        return as_bool(self) if dtype is BOOL else converted(parts_of(self)[0], dtype)
-    return converted(self, dtype)
+    return self if options.get("dtype") is None else of_type(self, dtype_of(options["dtype"]))
+
+
+@reads("prims::convert_element_type")
+def convert_element_type(a, dtype):
+    """What AOTAutograd makes of arithmetic with Python's floats that vary."""
+    return of_type(a, dtype_of(dtype))
+
+
+def of_type(x: Value, dtype: DType) -> Value:
+    if x.dtype.is_complex and not dtype.is_complex:
+        return as_bool(x) if dtype is BOOL else converted(parts_of(x)[0], dtype)
+    return converted(x, dtype)
 
 
 @reads("clone", "contiguous", "alias", "detach", "lift_fresh_copy", "lift")

@@ -43,10 +43,40 @@ def log10(self):
 
 
 def complex_logarithm(z: Value, base: float = math.e) -> Value:
-    """The principal one: the logarithm of the magnitude, and the angle."""
+    """The principal one: the logarithm of the magnitude, and the angle. Of a magnitude near 1 the logarithm is that of
+    1 and of what the square of the magnitude is beside it, (large - 1) (large + 1) + small²."""
     real, imaginary = parts_of(z)
+    size, width, height = ops.abs_(z), ops.abs_(real), ops.abs_(imaginary)
+    large, small = ops.maximum(width, height), ops.minimum(width, height)
+    beside = ops.add(ops.mul(ops.sub(large, 1.0), ops.add(large, 1.0)), ops.mul(small, small))
+    is_near = ops.bitwise_and(ops.greater(size, 0.5), ops.less(size, 2.0))
+    logarithm = ops.select(is_near, ops.mul(ops.log1p(beside), 0.5), ops.log(size))
     factor = 1 / math.log(base)
-    return complex_of(ops.mul(ops.log(ops.abs_(z)), factor), ops.mul(angle_of(imaginary, real), factor), z)
+    return complex_of(ops.mul(logarithm, factor), ops.mul(angle_of(imaginary, real), factor), z)
+
+
+def complex_log1p(z: Value) -> Value:
+    """log(1 + z), whose real part is log1p(x (2 + x) + y²) / 2 for small z, and x where the squares underflow."""
+    real, imaginary = parts_of(z)
+    square = ops.add(ops.mul(real, ops.add(real, 2.0)), ops.mul(imaginary, imaginary))
+    near = ops.select(ops.equal(square, 0.0), real, ops.mul(ops.log1p(square), 0.5))
+    far, angle = parts_of(complex_logarithm(complex_of(ops.add(real, 1.0), imaginary, z)))  # 0j would lose -0j
+    return complex_of(ops.select(ops.less(ops.abs_(z), 0.5), near, far), angle, z)
+
+
+def complex_expm1(z: Value) -> Value:
+    """exp(z) - 1, whose real part is expm1(x) cos(y) - 2 sin²(y / 2)."""
+    real, imaginary = parts_of(z)
+    sine = ops.sin(ops.mul(imaginary, 0.5))
+    beside = ops.sub(ops.mul(ops.expm1(real), ops.cos(imaginary)), ops.mul(ops.mul(sine, sine), 2.0))
+    return complex_of(beside, parts_of(ops.exp(z))[1], z)
+
+
+def complex_sigmoid(z: Value) -> Value:
+    """1 / (1 + exp(-z)), or exp(z) / (1 + exp(z)): the one whose power is at most 1."""
+    is_left = ops.less(parts_of(z)[0], 0.0)
+    power = ops.exp(ops.select(is_left, z, ops.neg(z)))
+    return ops.div(ops.select(is_left, power, literal(1.0, z.dtype)), ops.add(power, 1.0))
 
 
 def complex_power(z: Value, exponent: Value) -> Value:
