@@ -439,8 +439,8 @@ def _final_nodes(nodes: Iterable[torch.fx.Node]) -> dict[torch.fx.Node, str]:
         path = _path(node)
         if node.op == "call_function" and path:
             last[path] = node
-    leaves = [path for path in last if not any(other.startswith(f"{path}.") for other in last)]
-    return {last[path]: IDENTIFIER.sub("_", path) for path in leaves}
+    parents = {prefix for path in last for prefix in itertools.accumulate(path.split(".")[:-1], "{}.{}".format)}
+    return {node: IDENTIFIER.sub("_", path) for path, node in last.items() if path not in parents}
 
 
 def _range(allowed: Any, least: int, most: int) -> tuple[int, int]:
