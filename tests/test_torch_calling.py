@@ -24,9 +24,7 @@ from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 import irc
-from irc.backends.triton.templates import outputs
 from irc.diagnostics import IrcError
-from irc.frontends.torch.calling import overlap
 from irc.frontends.torch.parameters import same_constant
 from tests.torch_calls import BACKENDS, assert_like, compiled, interpret, sharing
 
@@ -472,32 +470,6 @@ def test_programs_where_models_are_expected() -> None:
 
 
 # -- what may be written, and what is constant -----------------------------------------------------------------
-
-
-def random_view(base: torch.Tensor, draw: random.Random) -> torch.Tensor:
-    view = base[tuple(slice(draw.randrange(size), draw.randrange(1, size + 1), draw.choice((1, 1, 2, 3)))
-                      for size in base.shape)]  # fmt: skip
-    return draw.choice((view, view.t(), view[None, 0, ::2] if len(view) else view, base[:, 2:3].expand(-1, 3)))
-
-
-def test_arguments_that_share_elements() -> None:
-    """Contiguous or not, of any element types; interleaved ones share none."""
-    draw, base, counts = random.Random(0), torch.zeros(6, 7), [0, 0]
-    for _ in range(3000):
-        one, other = random_view(base, draw), random_view(base, draw)
-        one = one.view(torch.uint8) if one.stride()[-1] == 1 and draw.random() < 0.3 else one
-        shared = addresses(one) & addresses(other)
-        assert overlap(one, other) == overlap(other, one) == outputs.overlap(one, other) == bool(shared)
-        counts[bool(shared)] += 1
-    assert min(counts) > 300
-
-
-def addresses(tensor: torch.Tensor) -> set[int]:
-    size = tensor.element_size()
-    offsets = torch.zeros(tensor.shape, dtype=torch.int64)
-    for axis, (extent, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
-        offsets += (torch.arange(extent) * stride * size).reshape(-1, *(1,) * (tensor.ndim - axis - 1))
-    return {tensor.data_ptr() + offset + byte for offset in offsets.reshape(-1).tolist() for byte in range(size)}
 
 
 @pytest.mark.parametrize("backend", ["interpreter", *BACKENDS])

@@ -128,16 +128,20 @@ class Convention:
 
     def _check_apart(self, tensors: Sequence[torch.Tensor]) -> None:
         """What the program updates must be no other argument's memory: results do not show what it read of that."""
-        for name in self.updated:
-            position = self.taken.index(name)
+        if not self.updated:
+            return
+        positions = {name: position for position, name in enumerate(self.taken)}
+        updated = {positions[name]: self.labels.get(name, name) for name in self.updated}
+        for position, label in updated.items():
             if (reason := why_not_writable(tensors[position])) is not None:
-                raise fail("run.input_alias", f"the argument {self.labels.get(name, name)} {reason}, and the program "
-                           "updates it", help="pass a copy")  # fmt: skip
-            for other, tensor in enumerate(tensors):
-                if other != position and overlap(tensors[position], tensor):
-                    one, another = (self.labels.get(each, each) for each in (name, self.taken[other]))
-                    raise fail("run.input_alias", f"the arguments {one} and {another} share memory, and the program "
-                               f"updates {one}", help="pass a copy of one")  # fmt: skip
+                raise fail("run.input_alias", f"the argument {label} {reason}, and the program updates it",
+                           help="pass a copy")  # fmt: skip
+        for first, second in pairs_in_memory(tensors):
+            if (first in updated or second in updated) and overlap(tensors[first], tensors[second]):
+                one, other = (first, second) if first in updated else (second, first)
+                another = self.labels.get(self.taken[other], self.taken[other])
+                raise fail("run.input_alias", f"the arguments {updated[one]} and {another} share memory, and the "
+                           f"program updates {updated[one]}", help="pass a copy of one")  # fmt: skip
 
     def result(self, tensors: Sequence[torch.Tensor], call: Call) -> Any:
         """What the program gives, of the results of a run; the buffers and arguments that it writes are written."""
@@ -250,6 +254,22 @@ def modules_of(source: Any) -> list[torch.nn.Module]:
     return [each for each in named if isinstance(each, torch.nn.Module)]
 
 
+def pairs_in_memory(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
+    """The positions of each two tensors whose ranges of addresses intersect, in order: others share no elements."""
+    ranges = []
+    for position, tensor in enumerate(tensors):
+        if tensor.numel():
+            start = tensor.data_ptr()
+            reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            ranges.append((start, start + (reach + 1) * tensor.element_size(), position))
+    pairs, before = list[tuple[int, int]](), list[tuple[int, int]]()  # `before`: ends and positions
+    for start, end, position in sorted(ranges):
+        before = [(other_end, other) for other_end, other in before if other_end > start]
+        pairs += [(min(other, position), max(other, position)) for _, other in before]
+        before.append((end, position))
+    return sorted(pairs)
+
+
 def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors share elements. The runtime of artefacts has it too, which stands alone."""
     if one.device != other.device or not one.numel() or not other.numel():
@@ -257,7 +277,7 @@ def overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
     start, begin = one.data_ptr(), other.data_ptr()
     if one.is_contiguous() and other.is_contiguous():
         return start < begin + other.nbytes and begin < start + one.nbytes
-    work: Any = WORK  # NumPy's types know but two values of it
+    work: Any = WORK  # NumPy's stubs allow only the literals -1 and 0
     try:
         return bool(np.shares_memory(at_addresses_of(one), at_addresses_of(other), max_work=work))
     except np.exceptions.TooHardError:

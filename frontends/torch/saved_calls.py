@@ -18,7 +18,7 @@ from torch.export.graph_signature import (
 from irc import dims
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
-from irc.frontends.torch.calling import Call, Convention, Snapshot, overlap
+from irc.frontends.torch.calling import Call, Convention, Snapshot, overlap, pairs_in_memory
 from irc.frontends.torch.parameters import Parameters
 from irc.frontends.torch.plain_data import (
     Unsaved,
@@ -178,22 +178,21 @@ def _stated_tensors(held: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     """Tensors by placeholder: where each is stored and how it lies in memory; one that has two names is stored once."""
     places: dict[str, Any] = {}
     stored: dict[str, Tensor] = {}
-    known: list[tuple[torch.Tensor, str]] = []
+    first_names: dict[int, str] = {}
     for name, tensor in held.items():
         if not isinstance(tensor, torch.Tensor):
             raise fail("compiled.unsaved", f"the program holds {name}, a {type(tensor).__name__}")
-        place = next((place for other, place in known if other is tensor), None)
-        if place is None:
-            for other, shared in known:
-                if overlap(tensor, other):
-                    raise fail("compiled.unsaved", f"the program holds {name} and {shared}, which share memory",
-                               help="let the program hold tensors with memory of their own")  # fmt: skip
-            place = name
-            known.append((tensor, name))
+        place = first_names.setdefault(id(tensor), name)
+        if place == name:
             stored[name] = constant(tensor, name)
         order = order_in_memory(tensor)
         places[name] = {"tensor": place, "order": order and list(order), "needs_gradient": tensor.requires_grad,
                         "is_parameter": isinstance(tensor, torch.nn.Parameter)}  # fmt: skip
+    names = list(stored)
+    for one, other in pairs_in_memory([held[name] for name in names]):
+        if overlap(held[names[one]], held[names[other]]):
+            raise fail("compiled.unsaved", f"the program holds {names[other]} and {names[one]}, which share memory",
+                       help="let the program hold tensors with memory of their own")  # fmt: skip
     return places, stored
 
 
