@@ -269,7 +269,7 @@ def inside(path: tuple[str, ...], attribute: str) -> tuple[str, ...]:
 
 
 def unsupported(node: onnx.NodeProto, importer: GraphImporter | None = None, reason: str = "") -> Sequence[Imported]:
-    """Give the node up; without a reason, something inside it was already noted."""
+    """Note that irc cannot read the node; without a reason, something inside it was already noted."""
     if importer is not None:
         importer.unsupported.append((f"ai.onnx {node.op_type}", label(node), reason))
     return [UNSUPPORTED] * len(node.output)

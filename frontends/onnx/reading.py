@@ -55,7 +55,7 @@ def reading(node: Reading) -> Iterator[None]:
 
 
 def carry(reason: str, *shapes: Sequence[Dim | None]) -> NoReturn:
-    """Give the node up to `extern`. `shapes`: the extents known of each result, None where one is not."""
+    """Raise `Carry`: the node becomes an `extern`. `shapes`: known extents of each result, None where one is not."""
     raise Carry(reason, shapes)
 
 

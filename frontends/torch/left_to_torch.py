@@ -29,7 +29,6 @@ from irc.types import TensorType
 # Arguments that say where results are and how they lie in memory, and whose numbers those drawn are.
 NOT_KEPT = ("device", "layout", "pin_memory", "memory_format", "generator", "dtype")
 BY_OTHER_ROWS = ("native_dropout", "unique_consecutive")  # which make calls where irc does not compute the results
-LARGEST_SIZE = 2**31 - 1
 
 
 def call(op_type: str, *arguments: Any, **options: Any) -> Any:
@@ -61,7 +60,7 @@ def _type(example: torch.Tensor, dim: Callable[[Any], Dim], symbols: dict[Any, A
         expression = size.node.expr if isinstance(size, torch.SymInt) else None
         if expression is not None and expression.is_Symbol and size.node.hint is None:
             if expression not in symbols:
-                symbols[expression] = current_function().fresh_symbol("u", 0, LARGEST_SIZE)
+                symbols[expression] = current_function().fresh_symbol("u")
             shape.append(symbols[expression].expr)
         else:
             shape.append(dim(size))

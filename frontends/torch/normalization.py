@@ -24,7 +24,7 @@ from irc.ir import Value
 from irc.op import literal
 
 
-def along(definition: Any, x: Value, dim: int, dtype: Any = None) -> Value:
+def along(definition: Any, x: Value, dim: int) -> Value:
     value = converted(x, result_dtype())
     if not value.rank:  # a scalar counts as a row of one
         return ops.reshape(definition(ops.reshape(value, shape=(1,)), axis=0), shape=())

@@ -72,7 +72,7 @@ def current_node() -> torch.fx.Node:
 
 
 def check_call(op_type: str) -> None:
-    """Give the node up where PyTorch runs the operator outside of what irc compiles."""
+    """Raise `UnsupportedError` where PyTorch runs the operator outside of what irc compiles."""
     if op_type not in _current.get().calls:
         unsupported("PyTorch computes it in any case")
 
@@ -96,7 +96,7 @@ def example(position: int) -> torch.Tensor:
 
 
 def dtype_of(dtype: torch.dtype) -> DType:
-    """irc's name of an element type; gives the node up where it has none."""
+    """irc's name of an element type; raises `UnsupportedError` where it has none."""
     return DTYPES[dtype] if dtype in DTYPES else unsupported(f"irc has no {dtype}")
 
 

@@ -150,7 +150,7 @@ def looped(body: FunctionType, trip: Any, condition: Any, starts: Sequence[Any],
 
     limit = None if trip is None else torch.full((), trip, dtype=torch.int64)
 
-    def goes_on(iteration: Any, going: Any, *_: Any) -> Any:
+    def cond_fn(iteration: Any, going: Any, *_: Any) -> Any:
         return going.clone() if limit is None else going & (iteration < limit)
 
     def advance(iteration: Any, going: Any, *state: Any) -> Any:
@@ -163,7 +163,7 @@ def looped(body: FunctionType, trip: Any, condition: Any, starts: Sequence[Any],
     buffers = [torch.zeros((trip, *shape), dtype=dtype) for shape, dtype in rows]
     first = torch.full((), True) if condition is None else condition
     states = (*_copies([torch.full((), 0), first, *starts]), *buffers)
-    functions, operands = _lifted([goes_on, advance], states)
+    functions, operands = _lifted([cond_fn, advance], states)
     iterations, _, *results = operators.while_loop(*functions, states, operands)
     if rows and not counted and not statically_known_true(trip == 0):
         length = iterations.item()

@@ -59,14 +59,14 @@ class BoundProgram:
         self._local = threading.local()
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The results; the tensors are such as it `accepts`."""
+        """The results; the tensors are such as it `accepts`, without the conj or neg bit."""
         if self.session is None:
             return []
         fit = self._fit(tensors)
         assert fit is not None
         if self.assertions.operations:
             self.assertions.check(fit.sizes, tensors)
-        given = self.run([tensor.detach().cpu().resolve_conj().contiguous() for tensor in tensors], fit.results,
+        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit.results,
                          [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:
             given[position] = tensors[argument].detach()
