@@ -131,6 +131,31 @@ def test_pickles_are_references(backend: str, tmp_path: Path) -> None:
     assert not (tmp_path / "third").exists()
 
 
+@pytest.mark.parametrize("cache", ["off", "on"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_saved_is_what_was_compiled(backend: str, cache: str, tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """The code is copied, so that it has the weights at compilation, however they were written since."""
+    if cache == "on":
+        monkeypatch.setenv("IRC_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).eval(), torch.randn(3, 4)
+    expected = module(x).detach()
+    for _ in range(2):  # with a cache, the second time from there
+        compiled = irc.compile(module, (x,), backend=backend)
+    with torch.no_grad():
+        module[0].weight.mul_(2)
+    torch.testing.assert_close(reloaded(compiled, tmp_path / "saved")(x), expected)
+    assert not torch.allclose(module(x), expected)
+    if cache == "on":
+        for path in (tmp_path / "cache").rglob("*"):
+            if path.is_file() and path.name != "program.json":
+                path.write_bytes(path.read_bytes() + b" ")
+        with pytest.raises(IrcError, match=r"compiled\.folder"):
+            compiled.save(tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+
+
 def test_loading_runs_neither_export_nor_passes(tmp_path: Path) -> None:
     """In a new process, which imports none of PyTorch's compilers, sympy, nor irc's importers."""
     module, x = Structured().eval(), torch.randn(2, 4)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from irc.driver.compile_cache import compiled_code
 from irc.driver.compiled_programs import CompiledProgram
 from irc.driver.models import Backend, Settings, require, require_triton
-from irc.driver.runners import write_code
 from irc.module import Module
 from irc.verifier import verify
 
@@ -68,5 +66,4 @@ def compiled_module(
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = settings or Settings()
     code = compiled_code(imported, backend, pipeline, settings, convention.names)
-    return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name,
-                           write_code=partial(write_code, backend=backend, settings=settings))  # fmt: skip
+    return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name, code=code.stored)

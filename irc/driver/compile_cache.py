@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from irc.diagnostics import IrcError, fail
-from irc.driver.compiled_folders import fill_folder, open_folder
+from irc.driver.compiled_folders import StoredCode, fill_folder, open_folder
 from irc.driver.content_keys import content_key, content_of, named_files
 from irc.driver.models import Backend, Settings, find_backend
 from irc.driver.optimizing import run_pipeline
@@ -37,10 +37,11 @@ SHRUNK: set[tuple[Path, int | None]] = set()  # folders, with the limit that thi
 
 @dataclass(frozen=True)
 class CompiledCode:
-    """Code that runs a module; `module` gives the module after all passes, for which it runs them if the code was in
-    the cache."""
+    """Code that runs a module, and its files; `module` gives the module after all passes, for which it runs them if the
+    code was in the cache."""
 
     runner: Runner
+    stored: StoredCode
     module: Callable[[], Module]
 
 
@@ -54,14 +55,14 @@ def compiled_code(imported: Module, backend: Backend, pipeline: str | None, sett
         return _uncached(lowered(), backend, settings, called)
     device = settings.context(backend).device
     key = content_key(content_of(imported), text, settings, device, ("code", backend))
-    runner = _kept_runner(store, key, backend, called)
+    kept = _kept(store, key, backend, called, lowered)
     _shrink_once(store)
-    if runner is not None:
-        return CompiledCode(runner, lowered)
+    if kept is not None:
+        return kept
     module = lowered()
     if store.most_bytes is not None and module.weight_bytes <= store.most_bytes // 2:
-        runner = _added(store, key, module, backend, settings, called)
-    return _uncached(module, backend, settings, called) if runner is None else CompiledCode(runner, lambda: module)
+        kept = _added(store, key, module, backend, settings, called)
+    return _uncached(module, backend, settings, called) if kept is None else kept
 
 
 def _shrink_once(store: Store) -> None:
@@ -74,15 +75,15 @@ def _shrink_once(store: Store) -> None:
 
 
 def _added(store: Store, key: str, module: Module, backend: Backend, settings: Settings,
-           called: Mapping[str, str]) -> Runner | None:  # fmt: skip
+           called: Mapping[str, str]) -> CompiledCode | None:  # fmt: skip
     """Add the code of a module to the cache; None where that fails, because the disk is full for example."""
     try:
         with store.adding(key) as new:
             write_code(module, new, backend, settings)
             fill_folder(new, module, backend, {})
-        runner = _kept_runner(store, key, backend, called)
+        kept = _kept(store, key, backend, called, lambda: module)
         store.shrink()
-        return runner
+        return kept
     except OSError:
         return None
     except IrcError as error:
@@ -152,14 +153,16 @@ def _lowered(imported: Module, pipeline: str, backend: Backend, settings: Settin
     return run_pipeline(imported, pipeline, backend, settings)[0]
 
 
-def _kept_runner(store: Store, key: str, backend: Backend, called: Mapping[str, str]) -> Runner | None:
-    """What runs an entry of the cache; None where there is none. One that is damaged is removed."""
+def _kept(store: Store, key: str, backend: Backend, called: Mapping[str, str], module: Callable[[], Module]
+          ) -> CompiledCode | None:  # fmt: skip
+    """An entry of the cache, of the code of a module; None where there is none. One that is damaged is removed."""
     lease: Lease | None = store.find(key)
     if lease is None:
         return None
     try:
         opened = open_folder(lease.path)
-        return runner_of(opened.main, backend, lease.path, called, kept=lease)
+        runner = runner_of(opened.main, backend, lease.path, called, kept=lease)
+        return CompiledCode(runner, opened.code(lease), module)
     except (IrcError, OSError, ImportError, SyntaxError):
         pass  # the traceback holds the lease until here
     del lease
@@ -170,4 +173,5 @@ def _kept_runner(store: Store, key: str, backend: Backend, called: Mapping[str, 
 def _uncached(module: Module, backend: Backend, settings: Settings, called: Mapping[str, str]) -> CompiledCode:
     kept = TemporaryFolder()
     write_code(module, kept.path, backend, settings)
-    return CompiledCode(runner_of(module.main, backend, kept.path, called, kept=kept), lambda: module)
+    stored = StoredCode.of_folder(kept.path, module, kept)
+    return CompiledCode(runner_of(module.main, backend, kept.path, called, kept=kept), stored, lambda: module)

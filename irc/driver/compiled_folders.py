@@ -28,7 +28,8 @@ from irc.verifier import verify
 
 FORMAT = 1
 MARK, INTERFACE, HELD = "program.json", "interface.irc", "held.safetensors"
-NAMES = {MARK, INTERFACE, HELD, MODEL, f"{MODEL}.data", ARTEFACT}
+CODE = {MODEL, f"{MODEL}.data", ARTEFACT}
+NAMES = {MARK, INTERFACE, HELD, *CODE}
 PACKAGES = {"onnx": ("torch", "onnxruntime"), "triton": ("torch", "triton")}
 MOST_BYTES = 1 << 28  # of `program.json`
 
@@ -48,9 +49,42 @@ class CompiledFolder:
     def main(self) -> Function:
         return self.interface.main
 
+    def code(self, kept: object = None) -> StoredCode:
+        """The code in it; `kept` keeps the folder."""
+        files = {name: digest for name, digest in self.stated["files"].items() if Path(name).parts[0] in CODE}
+        return StoredCode(self.path, self.interface, files, kept)
 
-def fill_folder(folder: Path, module: Module, backend: Backend, stated: Mapping[str, Any]) -> None:
-    """Add the interface of a module, and `program.json`, to a folder that has its code and all other files."""
+
+@dataclass(frozen=True)
+class StoredCode:
+    """The code of a module, or of an interface, in a folder: its files with the digest of each, None in a folder that
+    only this process writes to. `kept` keeps the folder."""
+
+    folder: Path
+    module: Module
+    files: Mapping[str, str | None]
+    kept: object = None
+
+    @classmethod
+    def of_folder(cls, folder: Path, module: Module, kept: object) -> StoredCode:
+        """The files that are in a folder now."""
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return cls(folder, module, dict.fromkeys(path.relative_to(folder).as_posix() for path in paths), kept)
+
+    def copy(self, new: Path) -> None:
+        """Copy the files into a folder. Raises `compiled.folder` where one is not as it was."""
+        for name, digest in self.files.items():
+            file = open_inside(self.folder, name, "compiled.folder", "compiled.folder")
+            if digest is not None and file.digest != digest:
+                raise damaged(self.folder, f"another program is in the folder now: {name} is not the file that was "
+                              "written")  # fmt: skip
+            (new / name).parent.mkdir(parents=True, exist_ok=True)
+            (new / name).write_bytes(file.data.data)
+
+
+def fill_folder(folder: Path, module: Module, backend: Backend, stated: Mapping[str, Any]) -> str:
+    """Add the interface of a module, and `program.json`, to a folder that has its code and all other files. Returns the
+    digest of `program.json`."""
     (folder / INTERFACE).write_text(str(interface_of(module)), "utf-8")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     packages = [*PACKAGES[backend], *(["onnxruntime"] if (folder / ARTEFACT / "externs").is_dir() else [])]
@@ -59,6 +93,7 @@ def fill_folder(folder: Path, module: Module, backend: Backend, stated: Mapping[
     content = {"format": FORMAT, "made_by": f"irc {__version__}", "backend": backend,
                "needs": {name: metadata.version(name) for name in packages}, "files": files, **stated}  # fmt: skip
     (folder / MARK).write_text(json.dumps(content) + "\n", "utf-8")
+    return open_inside(folder, MARK).digest
 
 
 def open_folder(path: Path) -> CompiledFolder:

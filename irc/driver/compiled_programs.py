@@ -7,16 +7,23 @@ called, and the tensors that it holds and writes. Loading runs no pass and expor
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from irc import weights
 from irc.diagnostics import Location, fail
-from irc.driver.compiled_folders import HELD, CompiledFolder, damaged, fill_folder, is_compiled_folder, open_folder
+from irc.driver.compiled_folders import (
+    HELD,
+    CompiledFolder,
+    StoredCode,
+    damaged,
+    fill_folder,
+    is_compiled_folder,
+    open_folder,
+)
 from irc.driver.models import Backend, require, require_triton
-from irc.driver.runners import ARTEFACT, MODEL, runner_of
+from irc.driver.runners import runner_of
 from irc.files import open_inside, replacing_folder
 from irc.module import Module
 
@@ -45,8 +52,7 @@ class CompiledProgram:
     """
 
     def __init__(self, module: Module | Callable[[], Module], backend: Backend, convention: Any, run: Any, label: str,
-                 plain: Any = None, *, name: str = "", write_code: Callable[[Module, Path], object] | None = None
-                 ) -> None:  # fmt: skip
+                 plain: Any = None, *, name: str = "", code: StoredCode | None = None) -> None:  # fmt: skip
         self.name = name
         self._module = module
         self.backend = backend
@@ -55,7 +61,7 @@ class CompiledProgram:
         self._convention = convention
         self._run = run
         self._plain = plain if convention.is_plain else None
-        self._write_code = write_code
+        self._code = code
 
     @property
     def module(self) -> Module:
@@ -66,14 +72,16 @@ class CompiledProgram:
         return self._module
 
     def save(self, folder: str | Path) -> None:
-        """Write the program into a folder: the compiled code with the weights, how it is called, and the buffers that
-        it writes, as they are now. A folder is replaced only where it is empty or has a saved program.
+        """Write the program into a folder: the compiled code with the weights at compilation, how it is called, and the
+        buffers that it writes, as they are now. The code is copied; no pass is run. A folder is replaced only where it
+        is empty or has a saved program.
 
-        Raises `file.exists`, `file.unreadable`, and `compiled.unsaved` for what no file can state, such as an argument
-        of a class that is not at the top of a module.
+        Raises `file.exists`, `file.unreadable`, `compiled.unsaved` for what no file can state, such as an argument of a
+        class that is not at the top of a module, and `compiled.folder` where another has changed or removed the code,
+        which is in the folder that the program was loaded from, in the cache, or among temporary files.
         """
-        assert self._write_code is not None
-        place, digest = save_program(self.module, self.backend, self._convention, self._write_code, folder)
+        assert self._code is not None
+        place, digest = save_program(self._code, self.backend, self._convention, folder)
         self.saved = str(place), digest
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -101,10 +109,9 @@ class CompiledProgram:
         return f"<{self.name} compiled for {self.backend}: {self.label}>"
 
 
-def save_program(module: Module, backend: Backend, convention: Any, write_code: Callable[[Module, Path], object],
-                 folder: str | Path) -> tuple[Path, str]:  # fmt: skip
-    """Save a compiled program; `write_code` writes the code of its module into a folder. Returns the place and the
-    digest of what is there. Raises `file.exists` and `compiled.unsaved`."""
+def save_program(code: StoredCode, backend: Backend, convention: Any, folder: str | Path) -> tuple[Path, str]:
+    """Save a compiled program. Returns the place and the digest of what is there. Raises what `CompiledProgram.save`
+    raises."""
     from irc.frontends.torch.saved_calls import stated_call
 
     place = Path(folder).absolute()
@@ -113,11 +120,11 @@ def save_program(module: Module, backend: Backend, convention: Any, write_code: 
                    help="choose another name, or remove it yourself")  # fmt: skip
     call, tensors = stated_call(convention)
     with replacing_folder(place) as new:
-        write_code(module, new)
+        code.copy(new)
         if tensors:
             weights.save(new / HELD, tensors)
-        fill_folder(new, module, backend, {"name": module.name, "call": call})
-    return place, open_folder(place).digest
+        digest = fill_folder(new, code.module, backend, {"name": code.module.name, "call": call})
+    return place, digest
 
 
 def load_compiled(folder: str | Path) -> CompiledProgram:
@@ -159,17 +166,6 @@ def _loaded(opened: CompiledFolder) -> CompiledProgram:
     except (ValueError, KeyError, OSError) as error:
         raise damaged(opened.path, f"its code does not fit its interface: {error!r:.200}") from None
     program = CompiledProgram(opened.interface, opened.backend, convention, *runner,
-                              name=opened.interface.name,
-                              write_code=lambda _, new: _copy_code(opened, new))  # fmt: skip
+                              name=opened.interface.name, code=opened.code())  # fmt: skip
     program.saved = str(opened.path), opened.digest
     return program
-
-
-def _copy_code(opened: CompiledFolder, new: Path) -> None:
-    """Copy the code of a folder, which must be as it was when it was opened."""
-    if open_folder(opened.path).digest != opened.digest:
-        raise damaged(opened.path, "another program is in the folder since this one was loaded")
-    for name in opened.stated["files"]:
-        if Path(name).parts[0] in (MODEL, f"{MODEL}.data", ARTEFACT):
-            (new / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(opened.path / name, new / name)
