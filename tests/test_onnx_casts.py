@@ -49,6 +49,26 @@ def test_products_of_what_is_transposed_and_cast(source: DType, to: DType, rank:
             np.testing.assert_array_equal(result, expected[name])
 
 
+@pytest.mark.parametrize("rank", [2, 3, 4])
+@pytest.mark.parametrize("dtype", [F16, F32, F64], ids=lambda dtype: dtype.name)
+def test_products_of_what_is_transposed_and_vectors(dtype: DType, rank: int) -> None:
+    shape = (2, 3, 4, 5)[:rank]
+    for permutation in itertools.permutations(range(rank)):
+        rows, columns = shape[permutation[-2]], shape[permutation[-1]]
+
+        def program(x: Value, row: Value, column: Value, order: tuple[int, ...] = permutation) -> tuple[Value, ...]:
+            y = ops.transpose(x, permutation=order)
+            constant = const(value=Tensor.of(random(column.shape, dtype), dtype))
+            return (ops.matmul(y, column), ops.matmul(row, y), ops.matmul(ops.abs_(y), column),
+                    ops.matmul(y, constant))  # fmt: skip
+
+        module = trace(program, *(f"{dtype.name}[{', '.join(map(str, each))}]" for each in (shape, [rows], [columns])))
+        inputs = {name: random(each, dtype) for name, each in (("x", shape), ("row", (rows,)), ("column", (columns,)))}
+        expected = interpreter.run(module, inputs)
+        for name, result in irc.run(module, inputs, backend="onnx").outputs.items():
+            np.testing.assert_array_equal(result, expected[name])
+
+
 def test_what_is_made_by_a_row_of_the_table_is_seen() -> None:
     """The transpose after the Scan of a running minimum is no operation of the module."""
     def program(x: Value) -> Value:

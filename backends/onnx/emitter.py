@@ -16,7 +16,6 @@ from onnx import helper
 
 from irc.backends.onnx.casts import cast_before_transposes
 from irc.backends.onnx.drawing import draws_in_regions, separate
-from irc.backends.onnx.empty_products import reshape_before_products
 from irc.backends.onnx.foreign import settled_opset
 from irc.backends.onnx.graph import KERNEL_DOMAIN, Graph, Model, names_used, tensor_proto, value_info
 from irc.backends.onnx.halves import round_halves
@@ -29,6 +28,7 @@ from irc.backends.onnx.schemas import first_opset, schema_since, typed_since
 from irc.backends.onnx.storage import DataFile
 from irc.backends.onnx.table import ROWS
 from irc.backends.onnx.target import Target
+from irc.backends.onnx.transposed_products import prepare_transposed_products
 from irc.diagnostics import Diagnostic, IrcError, UnsupportedError, fail
 from irc.ir import Block, Function, Operation, Value
 from irc.limits import check_limit, expanded
@@ -341,6 +341,6 @@ def finish(graph: Graph, outputs: Sequence[str], inputs: Sequence[str] = ()) -> 
     if graph.target.keeps_edges:
         round_halves(graph)
     cast_before_transposes(graph)
-    reshape_before_products(graph, inputs)
+    prepare_transposed_products(graph, inputs)
     graph.sweep(outputs)
     keep_scales(graph)

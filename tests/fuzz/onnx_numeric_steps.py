@@ -142,6 +142,20 @@ class NumericSteps(OnnxChoices):
         return [self.g.one("MatMul", x, weight)]
 
     @step(0.4, "products")
+    def product_with_vector(self) -> Sequence[Value]:
+        x = self.any(lambda value: value.dtype in (np.float32, np.float64) and 2 <= value.rank <= 4)
+        axis = self.rng.choice([-1, -2])
+        if not is_static(x, x.rank + axis):
+            raise Reject("dynamic")
+        vector = self.g.const(random_arrays.draw(self.rng, x.dtype, x.shape[axis][:1]))
+        if axis == -1:
+            return [self.g.one("MatMul", x, vector)]
+        if self.rng.random() < 0.5:
+            return [self.g.one("MatMul", vector, x)]
+        order = [*range(x.rank - 2), x.rank - 1, x.rank - 2]
+        return [self.g.one("MatMul", self.g.one("Transpose", x, perm=order), vector)]
+
+    @step(0.4, "products")
     def einsum(self) -> Sequence[Value]:
         x = self.any(lambda value: value.dtype in (np.float32, np.float64) and value.rank == 2)
         equation = self.rng.choice(["ij,ij->i", "ij,kj->ik", "ij,ij->", "ij,ij->ji"])

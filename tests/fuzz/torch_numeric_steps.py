@@ -190,6 +190,16 @@ class NumericSteps(TorchChoices):
         weight = self.numbers(x, [columns, x.shape[-1][0]])
         return [self.s.one(self.rng.choice([f"F.linear({x}, {weight})", f"{x} @ {weight}.T"]), kind="accumulated")]
 
+    @step(0.4, "products")
+    def product_with_vector(self) -> Sequence[Variable]:
+        x = self.float(2)
+        axis = self.rng.choice([-1, -2])
+        if not is_static(x, x.rank + axis):
+            raise Reject("dynamic")
+        vector = self.numbers(x, [x.shape[axis][0]])
+        texts = [f"{x} @ {vector}"] if axis == -1 else [f"{vector} @ {x}", f"{x}.mT @ {vector}"]
+        return [self.s.one(self.rng.choice(texts), kind="accumulated")]
+
     @step(0.3, "products")
     def einsum(self) -> Sequence[Variable]:
         x = self.any(lambda value: value.is_float and value.rank == 2)

@@ -1,15 +1,19 @@
-"""Products of empty transposes, at which ONNX Runtime 1.31 ends the process or leaves the result as memory is.
+"""Products of transposes for which ONNX Runtime 1.31 ends the process, or has a wrong result.
 
 Its MatmulTransposeFusion takes a transpose of matrices (transA, transB), or one that moves the first axis into them
-(transBatchA, transBatchB), into a FusedMatMul, which does not write the result of an empty sum, and divides by the
-extent of the axis that is moved. Its other optimizations compose transposes, and move them through operations, before
-that. Where such an extent may be 0, a Reshape to the shape that the operand has stands before the product: it copies
-nothing, and ONNX Runtime neither removes it nor moves a transpose through it.
+(transBatchA, transBatchB), into a FusedMatMul, which does not transpose a matrix to the left of a vector, does not
+write the result of an empty sum, and divides by the extent of the axis that is moved. Its other optimizations compose
+transposes, and move them through operations, before that.
+
+A vector to the right of what may be transposed is moved to the left of it, transposed once more. Where an extent may be
+0, a Reshape to the shape that the operand has stands before the product: it copies nothing, and ONNX Runtime neither
+removes it nor moves a transpose through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from onnx import NodeProto, helper
 
@@ -24,11 +28,12 @@ MOST_ORDERS = 16  # for one value; of one with more, any is assumed
 STOPS = frozenset({"Constant", "Conv", "Gemm", "MatMul", "Reshape", "Shape"})  # no transpose is moved through these
 
 
-def reshape_before_products(g: Graph, inputs: Sequence[str] = ()) -> None:
-    """Insert a Reshape before each MatMul of what may be transposed so, with an extent that may be 0. `inputs` are
-    those of a local function, which ONNX Runtime inlines: any transpose may come before it. Linear in the nodes."""
+def prepare_transposed_products(g: Graph, inputs: Sequence[str] = ()) -> None:
+    """Rewrite each MatMul of what may be transposed so, with a vector or an extent that may be 0. `inputs` are those of
+    a local function, which ONNX Runtime inlines: any transpose may come before it. Linear in the nodes."""
     shapes, orders = dict[str, Shape](), dict[str, Orders](dict.fromkeys(inputs))
     ranks = dict[str, int | None]()  # of operands to reshape, where they are known
+    matrices = dict[str, int]()  # the ranks of those that vectors are multiplied by, by the result
     for node in g.nodes:
         if node.op_type == "MatMul":
             known = [_shape(g, name, shapes) for name in node.input]
@@ -37,14 +42,21 @@ def reshape_before_products(g: Graph, inputs: Sequence[str] = ()) -> None:
                 before = orders.get(name, frozenset())
                 if _may_sum_nothing(shape, before, summed) or (alike and _may_divide_by_0(shape, before)):
                     ranks[name] = None if shape is None else len(shape)
+            matrix, vector = known
+            if vector is not None and len(vector) == 1 and _may_swap(matrix, orders.get(node.input[0], frozenset())):
+                matrices[node.output[0]] = len(matrix)
         for name in node.output:
             shapes[name], orders[name] = _shape_of_result(g, node, shapes), _orders_of_result(node, orders)
     if ranks:
         _insert(g, ranks)
+    if matrices:
+        _move_vectors_to_the_left(g, matrices)
 
 
 def _shape(g: Graph, name: str, shapes: dict[str, Shape]) -> Shape:
-    type_ = g.type_of(name)
+    type_, constant = g.type_of(name), g.model.initializers.get(name)
+    if constant is not None:
+        return tuple(constant.dims)
     return type_.shape if type_ is not None else shapes.get(name)
 
 
@@ -80,6 +92,13 @@ def _may_sum_nothing(shape: Shape, orders: Orders, summed: int) -> bool:
                                  or len(order) != len(shape) for order in orders)  # fmt: skip
 
 
+def _may_swap(shape: Shape, orders: Orders) -> TypeGuard[tuple[Dim, ...]]:
+    """Whether an operand is known to be of matrices, which a transpose may have exchanged the axes of."""
+    if shape is None or len(shape) < 2:
+        return False
+    return orders is None or any(swaps_matrices(order) or len(order) != len(shape) for order in orders)
+
+
 def _may_divide_by_0(shape: Shape, orders: Orders) -> bool:
     """Whether an operand of this shape may be a transpose that moves an axis without elements into the matrices."""
     if orders is None or any(shape is not None and len(order) != len(shape) for order in orders):
@@ -107,5 +126,20 @@ def _insert(g: Graph, ranks: dict[str, int | None]) -> None:
                     nodes.append(helper.make_node("Reshape", [name, shape], [reshaped[name]],
                                                   g.model.unique_node(reshaped[name])))  # fmt: skip
                 node.input[i] = reshaped[name]
+        nodes.append(node)
+    g.nodes[:] = nodes
+
+
+def _move_vectors_to_the_left(g: Graph, ranks: dict[str, int]) -> None:
+    """v @ Transpose(m) in the place of m @ v, for the products with these results."""
+    nodes: list[NodeProto] = []
+    for node in g.nodes:
+        if node.op_type == "MatMul" and node.output[0] in ranks:
+            matrix, vector = node.input
+            rank, transposed = ranks[node.output[0]], g.model.unique(f"{matrix}/Transpose")
+            order = [*range(rank - 2), rank - 1, rank - 2]
+            name = g.model.unique_node(transposed)
+            nodes.append(helper.make_node("Transpose", [matrix], [transposed], name, perm=order))
+            node.input[:] = [vector, transposed]
         nodes.append(node)
     g.nodes[:] = nodes
