@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, fail
 from irc.frontends.torch.parameters import DICTIONARIES, Parameters, Slot, children_of
 
 FIXES = 8  # how often ranges are narrowed: each export may find further ones
@@ -95,16 +95,18 @@ class DynamicShapes:
         return self.named.setdefault(dim, Dim(dim))
 
     def export(self, export: Callable[[Any], ExportedProgram]) -> ExportedProgram:
-        """The program that `export` gives for the shapes. Where the program does not allow all sizes of a dim that is
-        given by its name alone, its range becomes what PyTorch says that the program allows; where PyTorch cannot say
-        that, dims of one name are the same only where the program requires it."""
+        """The program that `export` gives for the shapes; `export` raises IrcError from an exception of PyTorch. Where
+        the program does not allow all sizes of a dim that is given by its name alone, its range becomes what PyTorch
+        says that the program allows; where PyTorch cannot say that, dims of one name are the same only where the
+        program requires it."""
         for _ in range(FIXES):
             try:
                 return export(self.full)
-            except torch._dynamo.exc.UserError as error:
-                if not self.named or "Constraints violated" not in str(error):
+            except IrcError as error:
+                message = str(error.__cause__)
+                if not self.named or "Constraints violated" not in message:
                     raise
-                self._apply(ranges_in(str(error)))
+                self._apply(ranges_in(message))
         return export(self.full)
 
     def _apply(self, fixes: Mapping[str, Mapping[str, int] | None]) -> None:

@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from irc.diagnostics import fail
+from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
 from irc.frontends.torch.dynamic_shapes import DynamicShapes
 from irc.frontends.torch.importer import TABLE
@@ -57,17 +57,21 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     shapes = DynamicShapes(parameters, dynamic_shapes)
 
     def export() -> ExportedProgram:
-        return shapes.export(lambda full: torch.export.export(module, args, kwargs, dynamic_shapes=full, strict=False))
+        return shapes.export(export_with)
+
+    def export_with(full: Any) -> ExportedProgram:
+        with refused_by_torch("export"):
+            return torch.export.export(module, args, kwargs, dynamic_shapes=full, strict=False)
 
     changed: list[str] = []
-    with (EXPORTING, refused_by_torch("export"), quiet(), unlogged(), KeptWhole(),
-          _watched(module, parameters, changed), _explicit_keywords(module, parameters)):  # fmt: skip
+    with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
+          _explicit_keywords(module, parameters)):  # fmt: skip
         program = export()
         least = least_right_sizes(program)
         if least:
             oblivious = None
-            # Of many classes of exceptions: PyTorch has no program that is right for all sizes, or says that it has.
-            with suppress(Exception), symbolic_shapes_config.patch(backed_size_oblivious=True):
+            # PyTorch has no program that is right for all sizes, or says that it has.
+            with suppress(IrcError), symbolic_shapes_config.patch(backed_size_oblivious=True):
                 oblivious = export()
             # With torch.cond it may also guard dims whose small sizes are right: all of the operands, with >= 2.
             if (oblivious is not None and not least_right_sizes(oblivious)
@@ -272,9 +276,11 @@ def _with_symbols(extent: Any, number: int) -> int:
 
 @contextmanager
 def refused_by_torch(step: str) -> Iterator[None]:
-    """Raise `torch.export` with the message of any exception of PyTorch."""
+    """Raise `torch.export` with the message of any exception of PyTorch, whose calls alone are inside."""
     try:
         yield
+    except IrcError:  # of what irc lets PyTorch call
+        raise
     except Exception as error:
         raise fail("torch.export", f"PyTorch cannot {step} this program: {type(error).__name__}",
                    notes=[line for line in str(error).splitlines() if line.strip()][:12]) from error
@@ -283,11 +289,11 @@ def refused_by_torch(step: str) -> Iterator[None]:
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """The program decomposed into operations that the importer reads, where PyTorch has decompositions."""
     table, kept = decompositions()
-    with (EXPORTING, refused_by_torch("decompose"), quiet(), unlogged(), _without_decompositions(kept),
-          _as_pytorch_2_12(program)):  # fmt: skip
+    with EXPORTING, quiet(), unlogged(), _without_decompositions(kept), _as_pytorch_2_12(program):
         before = dict(program.constants)
         with _keeping_constants(program.constants):
-            functional = program.run_decompositions(table)
+            with refused_by_torch("decompose"):
+                functional = program.run_decompositions(table)
             functional._constants = dict(program.constants)
         program.constants.clear()
         program.constants.update(before)

@@ -315,6 +315,8 @@ def _naming_operations(lines: Mapping[int, Operation]) -> Iterator[None]:
     """Raise `fx.unsupported` with the operation in whose line of the host program an exception was raised."""
     try:
         yield
+    except IrcError:
+        raise
     except Exception as error:
         numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
         operation = lines.get(numbers[-1] or 0) if numbers else None
@@ -323,7 +325,7 @@ def _naming_operations(lines: Mapping[int, Operation]) -> Iterator[None]:
         result = f"%{operation.results[0].name} = " if operation.results else ""
         reason = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
         raise fail("fx.unsupported", f"{result}{operation.name} cannot be recorded as ATen operations",
-                   at=operation.location, notes=[reason]) from None
+                   at=operation.location, notes=[reason]) from error
 
 
 def _add_buffers(graph: Any, names: Sequence[str], weights: Mapping[str, Any]) -> None:

@@ -1,0 +1,56 @@
+"""How programs are exported by PyTorch: and whose faults are whose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import irc
+from irc.diagnostics import IrcError, fail
+from irc.driver.fx_graphs import FILE, _naming_operations
+from irc.op import trace
+
+X = torch.ones(5, 4)
+
+
+# -- whose faults are whose --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "part", ["exporting.least_right_sizes", "exporting._without_offsets", "dynamic_shapes.ranges_in"])  # fmt: skip
+def test_a_fault_in_irc_is_not_called_one_of_pytorch(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: Any) -> Any:
+        raise ZeroDivisionError("at fault")
+
+    monkeypatch.setattr(f"irc.frontends.torch.{part}", faulty)
+    table = torch.ones(8, 4)
+    with pytest.raises(ZeroDivisionError, match="at fault"):
+        irc.from_torch(lambda x: x + table[: x.shape[0]], (X,), dynamic_shapes={"x": {0: "N"}})
+
+
+def test_an_error_of_irc_inside_of_a_program_keeps_its_code() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        raise fail("usage.value", "not such a tensor")
+
+    with pytest.raises(IrcError, match="not such a tensor") as caught:
+        irc.from_torch(program, (X,))
+    assert caught.value.code == "usage.value"
+
+
+@pytest.mark.parametrize("error", [ValueError("a size"), fail("usage.value", "a size")])
+def test_errors_while_a_graph_is_recorded(error: Exception) -> None:
+    """Those of PyTorch name the operation, and their own traceback is kept; those of irc are as they are."""
+    operation = trace(irc.ops.exp, "f32[2]").main.returned[0].operation
+    assert operation is not None
+
+    def raising() -> None:
+        raise error
+
+    with pytest.raises(IrcError, match="a size") as caught, _naming_operations({2: operation}):
+        exec(compile("\nraising()", FILE, "exec"), {"raising": raising})
+    assert (caught.value is error) if isinstance(error, IrcError) else (caught.value.__cause__ is error)
