@@ -1,7 +1,10 @@
-"""How programs are exported by PyTorch: and whose faults are whose."""
+"""How programs are exported by PyTorch: whose faults are whose, what threads see of it, and for which sizes."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 import irc
 from irc.diagnostics import IrcError, fail
 from irc.driver.fx_graphs import FILE, _naming_operations
+from irc.frontends.torch.exporting import quiet, unlogged
 from irc.op import trace
 
 X = torch.ones(5, 4)
@@ -54,3 +58,53 @@ def test_errors_while_a_graph_is_recorded(error: Exception) -> None:
     with pytest.raises(IrcError, match="a size") as caught, _naming_operations({2: operation}):
         exec(compile("\nraising()", FILE, "exec"), {"raising": raising})
     assert (caught.value is error) if isinstance(error, IrcError) else (caught.value.__cause__ is error)
+
+
+# -- what threads see of it --------------------------------------------------------------------------------------
+
+
+def test_other_threads_and_libraries_log_while_a_program_is_exported(caplog: pytest.LogCaptureFixture) -> None:
+    def log(where: str) -> None:
+        for name in ("torch.export.later", "torchserve", "server"):
+            logging.getLogger(name).warning(where)
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        log("here")
+        thread = threading.Thread(target=log, args=("there",))
+        thread.start()
+        thread.join()
+        return x + 1
+
+    irc.from_torch(program, (X,))
+    seen = {(record.name, record.getMessage()) for record in caplog.records if record.getMessage() in ("here", "there")}
+    assert seen == {("torchserve", "here"), ("server", "here"), *((each, "there") for each in
+                    ("torch.export.later", "torchserve", "server"))}  # fmt: skip
+    caplog.clear()
+    log("after")
+    assert len(caplog.records) == 3
+
+
+def test_threads_leave_the_filters_of_warnings_and_logs_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
+    """The one that begins first ends first."""
+    before = list(warnings.filters), caplog.handler.filters[:], logging.root.manager.disable
+    inside, entered, leave = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with quiet(), unlogged():
+            inside.set()
+            leave.wait(60)
+
+    def second() -> None:
+        inside.wait(60)
+        with quiet(), unlogged():
+            entered.set()
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(60) and not entered.wait(0.2)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert entered.is_set()
+    assert before == (list(warnings.filters), caplog.handler.filters, logging.root.manager.disable)

@@ -377,8 +377,9 @@ def _without_decompositions(targets: Sequence[Any]) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """PyTorch warns of what it deprecates in itself, which no user of irc can change."""
-    with warnings.catch_warnings():
+    """PyTorch warns of what it deprecates in itself, which no user of irc can change. Filters of warnings are the
+    process's: two threads that change them at once would leave one's to the other."""
+    with EXPORTING, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.filterwarnings("ignore", "The tensor attributes .*_flat_weights", UserWarning)  # of its own RNNs
@@ -388,10 +389,24 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def unlogged() -> Iterator[None]:
     """PyTorch also logs what it raises, with tracebacks, and with names from the program as they are: a terminal must
-    not see them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
+    not see them. What other threads and other libraries log is left alone."""
+    thread = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return threading.get_ident() != thread or record.name.partition(".")[0] != "torch"
+
+    handlers = _handlers()
+    for handler in handlers:
+        handler.addFilter(passes)
     try:
         yield
     finally:
-        logging.disable(before)
+        for handler in handlers:
+            handler.removeFilter(passes)
+
+
+def _handlers() -> list[logging.Handler]:
+    """All that write what is logged: filters of a logger do not see what those below it log."""
+    loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    handlers = [handler for logger in loggers if isinstance(logger, logging.Logger) for handler in logger.handlers]
+    return list(dict.fromkeys(filter(None, [*handlers, logging.lastResort])))
