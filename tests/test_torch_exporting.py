@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,13 +13,17 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from torch import nn
+from torch.export import Dim
 
 import irc
 from irc.diagnostics import IrcError, fail
 from irc.driver.fx_graphs import FILE, _naming_operations
 from irc.frontends.torch.exporting import quiet, unlogged
 from irc.op import trace
+from tests.torch_calls import assert_like
 
+pytestmark = pytest.mark.filterwarnings("ignore")
 X = torch.ones(5, 4)
 
 
@@ -108,3 +113,67 @@ def test_threads_leave_the_filters_of_warnings_and_logs_as_they_were(caplog: pyt
         thread.join()
     assert entered.is_set()
     assert before == (list(warnings.filters), caplog.handler.filters, logging.root.manager.disable)
+
+
+# -- for which sizes ---------------------------------------------------------------------------------------------
+
+SLICED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "two dropped": lambda x: x[2:], "one dropped": lambda x: x[1:], "last dropped": lambda x: x[:-1],
+    "columns": lambda x: x.T[:, 1:] * 2, "difference": lambda x: x.diff(dim=0),
+    "turned": lambda x: torch.cat([x[2:], x[:2]]), "shifted": lambda x: nn.functional.pad(x[:-1], (0, 0, 1, 0)),
+    "flattened": lambda x: x[1:].reshape(-1),
+    "reduced": lambda x: x[1:].sum(0),
+}  # fmt: skip
+SHAPES: dict[str, Any] = {"name": "N", "dim": Dim("N"), "hint": Dim.DYNAMIC}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_are_exported_for_all_sizes(name: str, shape: str) -> None:
+    """PyTorch fails at some of them where it assumes that sizes are 2 or more, or guards that the slice is not 1."""
+    program = SLICED[name]
+    module = irc.from_torch(program, (X,), dynamic_shapes={"x": {0: SHAPES[shape]}})
+    for size in (0, 1, 2, 3, 4, 9):
+        x = torch.randn(size, 4)
+        assert_like([torch.from_numpy(irc.run(module, {"x": x.numpy()}).outputs.popitem()[1])], [program(x)])
+
+
+def test_slices_whose_extents_pytorch_cannot_compare() -> None:
+    """Whose two parts have the same extent for all sizes, which PyTorch cannot say."""
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x[3:] + x[:-3]
+
+    compiled = irc.compile(program, (X,), dynamic_shapes={"x": {0: "N"}})
+    for size in (0, 1, 2, 3, 4, 9):
+        x = torch.randn(size, 4)
+        torch.testing.assert_close(compiled(x), program(x))
+
+
+@pytest.mark.parametrize("program", [lambda x: x[1:].squeeze(0), lambda x: x[1:].squeeze() * 2,
+                                     lambda x: x[-2:].squeeze((0, 1))])  # fmt: skip
+def test_ranks_that_a_size_decides_are_those_of_the_sizes_that_are_taken(program: Any) -> None:
+    """Where PyTorch does not assume that sizes are 2 or more, it keeps what is squeezed without a guard."""
+    module = irc.from_torch(program, (X,), dynamic_shapes={"x": {0: "N"}})
+    for size in (0, 1, 2, 3, 9):
+        x = torch.randn(size, 4)
+        try:
+            outputs = irc.run(module, {"x": x.numpy()}).outputs
+        except IrcError as error:
+            assert error.code in ("run.dim_range", "run.assert") and size < 3
+        else:
+            assert_like([torch.from_numpy(outputs.popitem()[1])], [program(x)])
+
+
+def test_a_program_is_exported_once_where_no_size_is_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    exports, export = list[Any](), torch.export.export
+
+    def counted(*args: Any, **options: Any) -> Any:
+        exports.append(args)
+        return export(*args, **options)
+
+    monkeypatch.setattr("torch.export.export", counted)
+    irc.from_torch(lambda x: (x @ x.T).softmax(1), (X,), dynamic_shapes={"x": {0: "N"}})
+    assert len(exports) == 1
+    irc.from_torch(SLICED["two dropped"], (X,))
+    assert len(exports) == 2

@@ -8,16 +8,18 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import product
 from typing import Any
 
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
@@ -30,6 +32,7 @@ from irc.frontends.torch.parameters import Parameters, register_caches
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
 
+EXCLUDES_SMALL = re.compile(r" (!= [01]|>= [12]|> [01])$")  # the end of a guard that small sizes may break
 EXPORTING = threading.RLock()  # PyTorch exports one program at a time, and what is changed meanwhile is the process's
 
 
@@ -54,10 +57,10 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
-    shapes = DynamicShapes(parameters, dynamic_shapes)
 
-    def export() -> ExportedProgram:
-        return shapes.export(export_with)
+    def export(*, oblivious: bool) -> ExportedProgram:
+        with symbolic_shapes_config.patch(backed_size_oblivious=oblivious):
+            return DynamicShapes(parameters, dynamic_shapes).export(export_with)
 
     def export_with(full: Any) -> ExportedProgram:
         with refused_by_torch("export"):
@@ -66,23 +69,53 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     changed: list[str] = []
     with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
           _explicit_keywords(module, parameters)):  # fmt: skip
-        program = export()
-        least = least_right_sizes(program)
-        if least:
-            oblivious = None
-            # PyTorch has no program that is right for all sizes, or says that it has.
-            with suppress(IrcError), symbolic_shapes_config.patch(backed_size_oblivious=True):
-                oblivious = export()
-            # With torch.cond it may also guard dims whose small sizes are right: all of the operands, with >= 2.
-            if (oblivious is not None and not least_right_sizes(oblivious)
-                    and set(oblivious._guards_code) <= set(program._guards_code)):  # fmt: skip
-                program = oblivious
-            else:
-                _exclude_below(program, least)
+        program = _of_most_sizes(export) if dynamic_shapes else export(oblivious=False)
+    least = least_right_sizes(program)
+    if least:
+        _exclude_below(program, least)
     if changed:
         warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
                       "it give them as results", stacklevel=2)  # fmt: skip
     return program
+
+
+def _of_most_sizes(export: Callable[..., ExportedProgram]) -> ExportedProgram:
+    """The program that is right for small sizes too, where PyTorch exports it.
+
+    PyTorch assumes that dynamic dims are 2 or more, whatever their ranges say, unless it is to be oblivious of that.
+    With the assumption it may fail at x[2:], state guards that small sizes break, or be wrong for them; without it
+    squeeze keeps a dynamic dim even where a run's size is 1, and nothing guards that.
+    """
+    try:
+        program = export(oblivious=False)
+    except IrcError:
+        with suppress(IrcError):
+            oblivious = export(oblivious=True)
+            if not _squeezes_dynamic_dims(oblivious):
+                return oblivious
+        raise
+    if not least_right_sizes(program) and not any(map(EXCLUDES_SMALL.search, program._guards_code)):
+        return program
+    with suppress(IrcError):  # PyTorch has no program that is right for all sizes, or says that it has
+        oblivious = export(oblivious=True)
+        # With torch.cond it may also guard dims whose small sizes are right: all of the operands, with >= 2.
+        if (not least_right_sizes(oblivious) and set(oblivious._guards_code) <= set(program._guards_code)
+                and not _squeezes_dynamic_dims(oblivious)):  # fmt: skip
+            return oblivious
+    return program
+
+
+def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
+    """Whether a dim is squeezed whose size may be 1 or not."""
+    aten = torch.ops.aten
+    for graph, target in product(_graphs(program), (aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)):
+        for node in graph.find_nodes(op="call_function", target=target):
+            shape = node.args[0].meta["val"].shape
+            axes = node.args[1] if len(node.args) > 1 else range(len(shape))
+            sizes = [shape[axis] for axis in ([axes] if isinstance(axes, int) else axes)] if shape else []
+            if any(isinstance(size, torch.SymInt) and not statically_known_true(size != 1) for size in sizes):
+                return True
+    return False
 
 
 @contextmanager
@@ -192,14 +225,18 @@ def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
     Exporting assumes that dynamic dims are 2 or more, whatever their ranges say: of B in [0, 64] it takes x[-2:] to
     have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
     """
-    graphs = [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
     least: dict[Any, int] = {}
-    for graph in graphs:
+    for graph in _graphs(program):
         for node in (each for target in EXTENTS for each in graph.find_nodes(op="call_function", target=target)):
             for number in _wrong_sizes(node, program.range_constraints):
                 for symbol in _symbols(EXTENTS[node.target](node)[0]):
                     least[symbol] = max(least.get(symbol, 0), number + 1)
     return least
+
+
+def _graphs(program: ExportedProgram) -> list[torch.fx.Graph]:
+    """The graph of a program, and those of control flow in it."""
+    return [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
 
 
 def _exclude_below(program: ExportedProgram, least: Mapping[Any, int]) -> None:
