@@ -231,6 +231,62 @@ def test_weights_are_live() -> None:
     assert len(irc.report().graphs) == 1
 
 
+@pytest.fixture
+def arguments_of_code(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that gets for each compilation how many arguments the code has."""
+    original, counts = torch_compile.compiled_code, list[int]()
+
+    def compiled_code(imported: Any, *others: Any) -> Any:
+        counts.append(len(imported.main.arguments))
+        return original(imported, *others)
+
+    monkeypatch.setattr(torch_compile, "compiled_code", compiled_code)
+    return counts
+
+
+def test_weights_that_do_not_change_stay_constants(arguments_of_code: list[int]) -> None:
+    """Compiled at most three times: with all as constants, without those that changed first, and with none."""
+    model, x = small_network().eval(), torch.randn(2, 4)
+    program = compiled(model)
+    with torch.no_grad():
+        for changed, counts in (([], [1]), ([0], [1, 2]), ([0], [1, 2]), ([2], [1, 2, 5]), ([0, 2], [1, 2, 5])):
+            for index in changed:
+                model[index].weight.mul_(2)
+            for _ in range(2):
+                close(program(x), model(x))
+            assert arguments_of_code == counts
+        program = compiled(model)
+        torch._dynamo.reset()
+        close(program(x), model(x))
+        model.load_state_dict({name: each + 1 for name, each in model.state_dict().items()})
+        close(program(x), model(x))
+        assert arguments_of_code[3:] == [1, 5]
+
+
+def test_buffers_that_a_program_writes_are_never_constants(arguments_of_code: list[int]) -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = small_network()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("cache", torch.zeros(4, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            self.cache[:2] = self.network(x)
+            return self.cache * self.calls
+
+    model, x = Caching().eval(), torch.randn(2, 4)
+    eager = copy.deepcopy(model)
+    program = compiled(model)
+    with torch.no_grad():
+        for _ in range(3):
+            close(program(x), eager(x))
+            x = x + 1
+    close([model.calls, model.cache], [eager.calls, eager.cache])
+    assert arguments_of_code == [3]  # x and the two buffers
+
+
 def small_network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3))
 

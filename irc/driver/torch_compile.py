@@ -43,8 +43,8 @@ class Options:
     """What `torch.compile(..., backend="irc", options={...})` accepts.
 
     `backend` "auto" is "triton" for tensors on a GPU and "onnx" for others; `pipeline` and `target` are those of
-    `irc.compile`. With `freeze`, a graph for inference has its weights as constants until one of them changes. A write
-    of which PyTorch keeps no count (`weight.data.mul_(2)`, an array of NumPy that shares memory) is not seen then: give
+    `irc.compile`. With `freeze`, a graph for inference has the weights that it does not write itself as constants: all
+    until one of them is changed, then the others, and none once one of these is changed, too. A write of which PyTorch keeps no count (`weight.data.mul_(2)`, an array of NumPy that shares memory) is not seen then: give
     `freeze` False where a program does that.
     """
 
@@ -122,17 +122,20 @@ class Compiler:
         return run
 
     def _weights(self, graph: GraphModule) -> set[str]:
-        """The placeholders that are parameters and buffers of the module that is compiled."""
+        """The placeholders that are parameters and buffers of the module that is compiled, and not written by it."""
         context = TracingContext.try_get()
         metadata = context.fw_metadata if context is not None else None
         placeholders = graph.graph.find_nodes(op="placeholder")
-        indices = metadata.static_input_indices if metadata is not None else ()
-        return {placeholders[index].name for index in indices if index < len(placeholders)}
+        if metadata is None:
+            return set()
+        written = {index for index, each in enumerate(metadata.input_info) if each.mutates_data}
+        return {placeholders[index].name for index in metadata.static_input_indices
+                if index < len(placeholders) and index not in written}  # fmt: skip
 
 
 class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are not read
-    """A part of a captured graph. It is compiled at its first call, whose weights it keeps as constants while they do
-    not change; after that they are arguments."""
+    """A part of a captured graph. It is compiled at its first call, whose weights it has as constants. It is compiled
+    again when some have changed, which then are arguments, and a last time when more have: then all are."""
 
     def __init__(self, graph: GraphModule, ranges: dict[Any, Any], frozen: set[str], options: Options,
                  report: GraphReport) -> None:  # fmt: skip
@@ -141,6 +144,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         self.ranges, self.options, self.report = ranges, options, report
         nodes = graph.graph.find_nodes(op="placeholder")
         self.frozen = [index for index, node in enumerate(nodes) if node.name in frozen]
+        self.is_changed = False
         (given,) = graph.graph.output_node().args
         self.gives_tuple = isinstance(given, (tuple, list))
         self.orders = [order_in_memory(node.meta["val"]) for node in (given if self.gives_tuple else (given,))]
@@ -161,8 +165,11 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         with self.lock:
             if (run := self._current(arguments)) is not None:  # another thread has compiled it
                 return run
-            if self.compiled is not None:  # the weights have changed
-                self.compiled, self.frozen = None, []
+            if self.compiled is not None:  # weights have changed
+                _, frozen, states = self.compiled
+                same = [index for index, state in zip(frozen, states, strict=True)
+                        if state_of(arguments[index]) == state]  # fmt: skip
+                self.compiled, self.frozen, self.is_changed = None, [] if self.is_changed else same, True
             frozen, states = self.frozen, [state_of(arguments[index]) for index in self.frozen]
             try:
                 run = self._compile(arguments)
