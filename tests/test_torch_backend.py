@@ -19,8 +19,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import irc
 from irc.diagnostics import fail
-from irc.driver import torch_compile
-from irc.driver.compile_report import GraphReport
+from irc.driver import compile_report, torch_compile
+from irc.driver.compile_report import GraphRecord, GraphReport, add_graph
 from tests.benchmarks.networks import BasicBlock, conv_norm
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -479,6 +479,35 @@ def test_the_report_of_no_graphs() -> None:
     assert not irc.report().graphs
 
 
+def test_reports_do_not_change_later() -> None:
+    """Parts are compiled after their graph was reported, in any thread."""
+    record = add_graph(GraphReport("inference", 5))
+    before = irc.report()
+    text = str(before)
+
+    def fail_often(name: str) -> None:
+        for index in range(200):
+            record.add_failure(1, f"{name}{index}")
+            str(irc.report())
+
+    threads = [threading.Thread(target=fail_often, args=(name,)) for name in "abab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert str(before) == text and before.in_pytorch == 0
+    assert irc.report().in_pytorch == 800 and set(irc.report().graphs[0].in_pytorch.values()) == {2}
+
+
+def test_a_long_report_has_the_last_graphs() -> None:
+    for operations in range(compile_report.MOST_GRAPHS + 7):
+        add_graph(GraphReport("inference", operations))
+    report = irc.report(clear=True)
+    assert len(report.graphs) == compile_report.MOST_GRAPHS and report.earlier == 7
+    assert report.graphs[0].operations == 7 and str(report).startswith("7 earlier graphs are not listed\ninference")
+    assert str(irc.report()) == "torch.compile has given irc no graph"
+
+
 def test_tensors_with_bits_for_their_sign() -> None:
     program = compiled(lambda x: x * 2 + 1)
     for x in (torch._neg_view(torch.ones(3)), torch.tensor([1 + 2j]).conj().imag):
@@ -533,7 +562,7 @@ def test_threads_that_begin_together_compile_once(monkeypatch: pytest.MonkeyPatc
         return part.graph
 
     monkeypatch.setattr(torch_compile.Part, "_compile", counted)
-    part = torch_compile.Part(graph, {}, {"x"}, torch_compile.Options("onnx"), GraphReport("inference", 1))
+    part = torch_compile.Part(graph, {}, {"x"}, torch_compile.Options("onnx"), GraphRecord(GraphReport("inference", 1)))
     x = torch.ones(3)
 
     def call() -> None:

@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 
 from irc.diagnostics import IrcError, fail
 from irc.driver.compile_cache import compiled_code
-from irc.driver.compile_report import GraphReport, add_graph
+from irc.driver.compile_report import GraphRecord, GraphReport, add_graph
 from irc.driver.models import Backend, Settings, read_pipeline
 from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
 from irc.frontends.torch.exporting import decompositions
@@ -44,8 +44,9 @@ class Options:
 
     `backend` "auto" is "triton" for tensors on a GPU and "onnx" for others; `pipeline` and `target` are those of
     `irc.compile`. With `freeze`, a graph for inference has the weights that it does not write itself as constants: all
-    until one of them is changed, then the others, and none once one of these is changed, too. A write of which PyTorch keeps no count (`weight.data.mul_(2)`, an array of NumPy that shares memory) is not seen then: give
-    `freeze` False where a program does that.
+    until one of them is changed, then the others, and none once one of these is changed, too. A write of which PyTorch
+    keeps no count (`weight.data.mul_(2)`, an array of NumPy that shares memory) is not seen then: give `freeze` False
+    where a program does that.
     """
 
     backend: Backend | Literal["auto"] = "auto"
@@ -112,9 +113,9 @@ class Compiler:
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
         division = divided(graph, CALLS[self.options.backend])
         report = GraphReport(kind, division.total, dict(division.unreadable))
+        record = add_graph(report)
         for name in division.parts:
-            setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, report))
-        add_graph(report)
+            setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, record))
         if report.in_pytorch:
             warnings.warn(str(report), stacklevel=2)
         graph.recompile()
@@ -138,10 +139,10 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
     again when some have changed, which then are arguments, and a last time when more have: then all are."""
 
     def __init__(self, graph: GraphModule, ranges: dict[Any, Any], frozen: set[str], options: Options,
-                 report: GraphReport) -> None:  # fmt: skip
+                 record: GraphRecord) -> None:  # fmt: skip
         super().__init__()
         self.__dict__["graph"] = graph  # no submodule: its parameters are none of the caller's
-        self.ranges, self.options, self.report = ranges, options, report
+        self.ranges, self.options, self.record = ranges, options, record
         nodes = graph.graph.find_nodes(op="placeholder")
         self.frozen = [index for index, node in enumerate(nodes) if node.name in frozen]
         self.is_changed = False
@@ -176,8 +177,8 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
             except IrcError as error:
                 if not error.code.startswith(LEFT_TO_PYTORCH):
                     raise
-                self.report.add_failure(sum(map(is_computed, self.graph.graph.nodes)), error.diagnostics[0].message)
-                warnings.warn(str(self.report), stacklevel=3)
+                self.record.add_failure(sum(map(is_computed, self.graph.graph.nodes)), error.diagnostics[0].message)
+                warnings.warn(str(self.record.report), stacklevel=3)
                 run, frozen, states = self.graph, [], []
             self.compiled = run, frozen, states
             return run
@@ -186,7 +187,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         nodes = self.graph.graph.find_nodes(op="placeholder")
         held = {nodes[index].name: arguments[index] for index in self.frozen}
         program = program_of(self.graph, self.ranges, held)
-        imported = import_part(program, self.report.kind)
+        imported = import_part(program, self.record.report.kind)
         verify(imported)
         name, settings = self.options.backend, self.options.settings
         assert name != "auto"  # chosen by `Options.of`
