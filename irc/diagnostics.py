@@ -167,6 +167,12 @@ def fail(code: str, message: str, *, at: Location = UNKNOWN, text: SourceSpan | 
     return kind([Diagnostic(code, message, at, text, origin, expected, help, tuple(notes))])
 
 
+def check_argument(name: str, value: object, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raise `usage.value` for an argument of a public function that is of none of the types that it may have."""
+    if not isinstance(value, kinds):
+        raise fail("usage.value", f"`{name}` is of the type {type(value).__name__}", expected=expected)
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
     """Advice for a name that nothing has: those of the `known` ones, the latest thousands, that resemble it."""
     close = difflib.get_close_matches(name, list(known)[-LATEST:], n=3)

@@ -460,6 +460,10 @@ def test_several_threads() -> None:
     [({"options": {"backend": "tvm"}}, "there is no backend `tvm`"),
      ({"options": {"bakend": "onnx"}}, "the backend irc has no option `bakend`"),
      ({"options": {"target": "vax"}}, "has no target `vax`"),
+     ({"options": {"target": 5}}, r"usage\.value.*`target` is of the type int"),
+     ({"options": {"pipeline": 5}}, r"usage\.value.*`pipeline` is of the type int"),
+     ({"options": {"freeze": "no"}}, r"usage\.value.*`freeze` is of the type str"),
+     ({"options": {"backend": ["onnx"]}}, r"usage\.value.*`backend` is of the type list"),
      ({"options": {"pipeline": "no-such-pass"}}, "no-such-pass"),
      *(({"mode": mode}, f"irc has no mode `{mode}`(.|\n)*options=")
        for mode in ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"))],

@@ -295,6 +295,29 @@ def test_mistakes(tmp_path: Any) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_arguments_of_other_types() -> None:
+    """Each is named, whichever function has it."""
+    program, x = nn.Linear(4, 4), (torch.randn(2, 4),)
+    module = irc.from_torch(program, x)
+    wrong: list[tuple[str, Any]] = [
+        ("pipeline", lambda: irc.compile(program, x, pipeline=5)), ("pipeline", lambda: irc.opt(module, None)),
+        ("pipeline", lambda: irc.kernels(module, pipeline=b"default")),
+        ("kwargs", lambda: irc.compile(program, x, kwargs=5)),
+        ("settings", lambda: irc.compile(program, x, settings={"target": "cpu"})),
+        ("settings", lambda: irc.to_fx(module, settings=5)), ("settings", lambda: irc.run(module, settings="cpu")),
+        ("output", lambda: irc.compile(module, output=5)), ("onnx", lambda: irc.compile(module, onnx={"tune": True})),
+        ("folder", lambda: irc.load_compiled(None)), ("folder", lambda: irc.compile(program, x).save(5)),
+        ("name", lambda: irc.from_torch(program, x, name=5)), ("specialize", lambda: irc.load(module, specialize=5)),
+        *((name, lambda name=name, value=value: irc.Settings(**{name: value})) for name, value in (
+            ("target", 5), ("opset", "20"), ("device", 5), ("costs", 5), ("dims", 5), ("loads", "rules.py"),
+            ("verify_each", "no"), ("numerics", "exactly"), ("numerics", []), ("products", "ours"))),
+    ]  # fmt: skip
+    for name, call in wrong:
+        with pytest.raises(IrcError, match=rf"`{name}`") as error:
+            call()
+        assert error.value.code == "usage.value", name
+
+
 def test_programs_are_compiled_in_threads() -> None:
     """PyTorch exports one program at a time: those of other threads wait."""
     modules = [nn.Sequential(nn.Linear(8, 3 + index), nn.GELU()).eval() for index in range(4)]

@@ -19,7 +19,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import IrcError, check_argument, fail
 
 DICTIONARIES = (dict, OrderedDict, defaultdict)
 SEQUENCES = (tuple, list)
@@ -36,6 +36,7 @@ def example_inputs(inputs: Any, keywords: Mapping[str, Any] | None = None) -> tu
         raise fail("usage.value", f"the example inputs are a {type(inputs).__name__}",
                    expected="a tuple of positional arguments, a dictionary of keyword arguments, or one tensor",
                    help="write irc.compile(program, (x,)) for a program of one argument")  # fmt: skip
+    check_argument("kwargs", keywords, (Mapping, type(None)), "a dictionary of keyword arguments")
     named = {**(inputs if is_mapping else {}), **(keywords or {})}
     for name in named:
         if not isinstance(name, str):

@@ -77,7 +77,7 @@ def bench(
     where there is none.
     """
     check_threads(threads)
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     device = gpu("timing Triton kernels")[0] if backend == "triton" else "cpu"
     program = program_of(str(source)) if not isinstance(source, Module) and is_reference(str(source)) else None
     convention = None

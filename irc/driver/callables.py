@@ -30,7 +30,7 @@ def compile_program(
     on the CPU; with "triton" kernels run on the inputs' GPU, or are interpreted where there is none. Raises what
     `from_torch` raises, and `backend.failed`.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     if backend == "triton":
         require_triton("running Triton kernels")
     imported, convention = imported_program(program, inputs, dynamic_shapes, kwargs)
@@ -64,6 +64,6 @@ def compiled_module(
     settings: Settings | None = None,
 ) -> CompiledProgram:  # fmt: skip
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     code = compiled_code(imported, backend, pipeline, settings, convention.names)
     return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name, code=code.stored)

@@ -114,7 +114,7 @@ def check(
     names the pass and the operation where values first differ. With `blame` each operation, pass and kernel is judged
     alone (`irc.driver.blaming`). `why_tolerance` are values of which the report has how their tolerances are derived.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     module, original = load_with_original(source, settings)
     given = given_inputs(module.main, inputs, settings.dims, seed)
     # Results are named after values, which passes may replace.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from irc import weights
-from irc.diagnostics import Location, fail
+from irc.diagnostics import Location, check_argument, fail
 from irc.driver.compiled_folders import (
     HELD,
     CompiledFolder,
@@ -114,6 +114,7 @@ def save_program(code: StoredCode, backend: Backend, convention: Any, folder: st
     raises."""
     from irc.frontends.torch.saved_calls import stated_call
 
+    check_argument("folder", folder, (str, os.PathLike), "the path of a folder")
     place = Path(folder).absolute()
     if os.path.lexists(place) and not is_compiled_folder(place):
         raise fail("file.exists", f"{place.name} exists and is no saved program of irc", at=Location(file=str(place)),
@@ -136,6 +137,7 @@ def load_compiled(folder: str | Path) -> CompiledProgram:
     you trust who has written it; the folder must stay while the program is used. Raises `compiled.folder` for a folder
     that is damaged or is none, `compiled.version`, `compiled.class`, `install.missing_extra` and `backend.failed`.
     """
+    check_argument("folder", folder, (str, os.PathLike), "the path of a folder that save() has written")
     require("torch", "torch", "running a saved program")
     path = Path(folder).absolute()
     if not path.is_dir():

@@ -6,6 +6,7 @@ kernels need is imported where they are compiled: the ONNX backend needs none of
 
 from __future__ import annotations
 
+import os
 import re
 import typing
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irc.diagnostics import fail
+from irc.diagnostics import check_argument, fail
 from irc.driver.models import Backend, Settings, Source, find_backend, is_torch, require_triton
 from irc.driver.onnx_models import OnnxOptions, write_onnx
 from irc.files import guarded
@@ -99,8 +100,10 @@ def compile(
     if inputs is not None or kwargs is not None or dynamic_shapes is not None:
         raise fail("usage.arguments", "only PyTorch programs are compiled with example inputs",
                    help="to write a model, call irc.compile(model, backend=..., output=...)")
+    check_argument("output", output, (str, os.PathLike, type(None)), "the path of a file or folder")
+    check_argument("onnx", onnx, (OnnxOptions, type(None)), "irc.OnnxOptions(...)")
     path = Path(output) if output is not None else Path(default_output(source, backend))
-    report, module = _written(source, path, backend, pipeline, keep_kernels, settings or Settings(), onnx)
+    report, module = _written(source, path, backend, pipeline, keep_kernels, Settings.of(settings), onnx)
     if not figures or backend == "onnx":
         return report
     from irc.driver.figures import report_on

@@ -100,7 +100,7 @@ def diff(
     equal to the last bit. A witness is written to the .npz file `output`. Raises `diff.signature` for models that take
     no common input.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     sides = [side_of(source, replace(settings, dims={}), originals) for source in (first, second)]
     if sides[0].artefact is not None:
         sides.reverse()

@@ -80,7 +80,7 @@ def experiment(
     what is neither models nor pipelines, `pass.unknown` and `pass.syntax`, and what reading a model raises. A pipeline
     that fails otherwise, or a size that a model does not take, is a `failure` of the measurement.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     _check_kinds(sources, pipelines)
     swept = {name: (size,) if isinstance(size, int) else tuple(size)
              for name, size in {**settings.dims, **(sizes or {})}.items()}  # fmt: skip

@@ -45,7 +45,7 @@ def explain(source: Source | None, *names: str, pipeline: str | None = None, set
     """Explain a code (`explain(None, "type.broadcast")`, also a rule such as F6), one value, a pair of values, or a
     kernel (`@name`), of which `nest` adds the loop nest. `remarks` are the decisions on values, or all; `apply` is a
     plan file in which a pair of values is to be in one kernel (`irc.driver.value_joining`)."""
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     if source is None and len(names) == 1 and (is_reference(names[0]) or Path(names[0]).suffix.lower() in SUFFIXES):
         source, names = names[0], ()
     if remarks or apply is not None:

@@ -53,7 +53,7 @@ def extract(
     start values it begins where the block begins. `output` is FILE.irc; next to it are written its weights and FILE.npz
     with the arrays of a run on `inputs` (random where none are given).
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     path = Path(output)
     check_model_file(path, ".irc")
     if not stop:

@@ -45,7 +45,7 @@ def to_fx(source: Source, *, settings: Settings | None = None) -> GraphModule:
     lacks.
     """
     require("torch", "torch", "making a torch.fx graph")
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     from irc.backends.triton.program_writer import WRITERS, write_program
     from irc.driver import fx_control
 

@@ -24,7 +24,7 @@ def kernels(
     The Triton backend's pipeline is run first on a module without kernels. With `targets` such as ("sm_80", "gfx942")
     each kernel is compiled, and the report has its registers, spills and shared memory.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     module = with_kernels(settings.load(source), pipeline, settings)
     sizes = representative_sizes(module.main, settings.dims)
     return report_on(module, sizes, compile_for(module, targets) if targets else {})

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from irc.device import device_of
-from irc.diagnostics import IrcError, Location, did_you_mean, fail, printable_lines
+from irc.diagnostics import IrcError, Location, check_argument, did_you_mean, fail, printable_lines
 from irc.dims import Symbol
 from irc.driver.pipelines import parse_pipeline
 from irc.driver.text_files import READERS, decoded, leave_reproducer, load_text
@@ -26,10 +26,10 @@ from irc.ir import Function, Operation
 from irc.kernel_costs import find_costs
 from irc.module import Module
 from irc.named_pipelines import ALIASES
-from irc.numerics import Numerics
+from irc.numerics import NUMERICS, Numerics
 from irc.op import OperationDefinition, const
 from irc.pass_manager import Pass, PassContext
-from irc.products import Products
+from irc.products import PRODUCTS, Products
 from irc.remarks import Remarks
 from irc.sizes import check_names
 from irc.stages import results_are_read, stage
@@ -49,6 +49,12 @@ Source = str | Path | Module
 Backend = Literal["onnx", "triton"]
 Sizes = Mapping[str, int]
 BACKENDS: tuple[Backend, ...] = ("onnx", "triton")
+TEXT, SIZES, SWITCH = ((str, type(None)), "a text, or None"), (Mapping, "sizes by name"), (bool, "True or False")
+LIST = ((tuple, list), "a list of texts")
+KINDS_OF_SETTINGS: dict[str, tuple[Any, str]] = {
+    "opset": ((int, type(None)), "a number, or None"), "target": TEXT, "costs": TEXT, "device": TEXT, "dims": SIZES,
+    "specialize": SIZES, "fold_defaults": SWITCH, "verify_each": SWITCH, "loads": LIST, "dump_after": LIST,
+}  # fmt: skip
 SLOW_READING = 5.0  # seconds
 SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
 
@@ -77,6 +83,22 @@ class Settings:
     show_note: Callable[[str], None] | None = None  # called with notes to the user
     reproducers: Path | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises `usage.value` for what is of another type than the field, or is none of the field's words."""
+        for name, (kinds, expected) in KINDS_OF_SETTINGS.items():
+            check_argument(name, getattr(self, name), kinds, expected)
+        for name, words in (("numerics", NUMERICS), ("products", PRODUCTS)):
+            if getattr(self, name) not in words:
+                raise fail("usage.value", f"`{name}` is {getattr(self, name)!r:.50}", expected=" or ".join(words))
+
+    @classmethod
+    def of(cls, given: Settings | None) -> Settings:
+        """What a function is given as its settings; raises `usage.value` for what is none."""
+        if given is None:
+            return cls()
+        check_argument("settings", given, cls, "irc.Settings(...)")
+        return given
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -245,6 +267,8 @@ def load(source: Source, *, specialize: Sizes | None = None, fold_defaults: bool
 
     Raises `file.missing`, `file.format`, and the errors of the frontend or the parser.
     """
+    check_argument("specialize", specialize, (Mapping, type(None)), "sizes by name")
+    check_argument("loads", loads, (tuple, list), "a list of files")
     reading = nullcontext() if isinstance(source, Module) else stage("import", shortened(str(source), 100))
     with reading as running:
         module = _read(source, fold_defaults, operations_of(map(load_user_module, loads)))
@@ -402,6 +426,7 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
     from irc.frontends.torch import from_torch as read
     from irc.frontends.torch.parameters import example_inputs
 
+    check_argument("name", name, (str, type(None)), "a text, or None")
     args, named = example_inputs(inputs, kwargs)
     return read(program, args, named, dynamic_shapes=dynamic_shapes, name=name)
 

@@ -17,7 +17,7 @@ def opt(source: Source, pipeline: str = CLEAN, *, backend: Backend = "triton",
 
     `backend` is the one that `legalize` legalizes for. `clean`, `default` and `eager` are named pipelines.
     """
-    module, _ = run_pipeline(source, pipeline, backend, settings or Settings())
+    module, _ = run_pipeline(source, pipeline, backend, Settings.of(settings))
     return module
 
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
-from irc.diagnostics import IrcError, SourceSpan, did_you_mean, fail
+from irc.diagnostics import IrcError, SourceSpan, check_argument, did_you_mean, fail
 from irc.named_pipelines import ALIASES
 from irc.pass_manager import Pass, PassContext
 from irc.user_code import blaming, is_user_code
@@ -135,6 +135,7 @@ def options_of(text: str) -> list[Option]:
 
 
 def _read_stages(text: str) -> list[Stage]:
+    check_argument("pipeline", text, str, 'a text, such as "default"')
     stages = []
     for start, stop in _parts(text, 0, len(text)):
         stage = _matched(STAGE, text, start, stop, "the pipeline cannot be read", "`name` or `name{option=value,...}`")

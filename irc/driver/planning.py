@@ -81,7 +81,7 @@ def make_plan(source: Source, output: str | Path | None = None, *, pipeline: str
               settings: Settings | None = None) -> PlanReport:  # fmt: skip
     """The fusion plan of a model by a pipeline with `fuse` (default: the Triton backend's), written to `output` if that
     is given. Raises `usage.arguments` for a pipeline without `fuse`, and the errors of its passes."""
-    bench = Workbench(source, pipeline, settings or Settings())
+    bench = Workbench(source, pipeline, Settings.of(settings))
     followed = bench.run(bench.fuse)
     made_for = bench.made_for(model_named(source, output))
     plan = replace(followed.plan, made_for=made_for)
@@ -100,7 +100,7 @@ def edit_plan(path: str | Path, edits: Sequence[tuple[str, str]], source: Source
     `plan.edit` for an edit that cannot be made, `plan.refused` for one that breaks a rule, `plan.stale`, `plan.model`
     and `plan.format`; then nothing is written.
     """
-    file, settings = read(path), settings or Settings()
+    file, settings = read(path), Settings.of(settings)
     source = named_model(file, path) if source is None else source
     pipeline = pipeline or named_pipeline(file, path)
     bench = workbench_of(file, path, source, pipeline, settings)
@@ -126,7 +126,7 @@ def compare_plans(one: str | Path, other: str | Path, source: Source | None = No
     costs = []
     for path, file in zip(paths, files, strict=True):
         pipeline_of_file = pipeline or named_pipeline(file, path)
-        bench = workbench_of(file, path, source, pipeline_of_file, settings or Settings())
+        bench = workbench_of(file, path, source, pipeline_of_file, Settings.of(settings))
         costs.append(bench.follow(file, str(path)).cost)
     return DifferenceReport(changes, costs[0], costs[1], bench.device, bench.sizes)
 

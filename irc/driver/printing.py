@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irc import printer
-from irc.diagnostics import UNKNOWN, counted, did_you_mean, fail, printable, printable_lines
+from irc.diagnostics import UNKNOWN, check_argument, counted, did_you_mean, fail, printable, printable_lines
 from irc.dims import Symbol
 from irc.driver.choosing import settle
 from irc.driver.models import Backend, Settings, Source, read_pipeline
@@ -42,7 +42,8 @@ def print(
     `output` the program is written to that file, and the result is a message: to FILE.irc as text with its weights
     next to it, to FILE.onnx as an ONNX model with a local function for each kernel.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
+    check_argument("after", after, (str, type(None)), "the name of a stage")
     ways = [name for name, given in (("summary", summary), ("around", around), ("output", output)) if given]
     if len(ways) > 1:
         raise fail("usage.arguments", f"{' and '.join(f'--{way}' for way in ways)} exclude one another",

@@ -91,7 +91,7 @@ def profile(
     given. The first `warmup` runs do not count; times are medians of `rounds` runs.
     With the backend "triton" kernels are measured on this machine's GPU; raises `device.missing` where there is none.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     check_threads(threads)
     if rounds < 1 or warmup < 0:
         raise fail("usage.value", f"{rounds} rounds after {warmup}", expected="at least one round")

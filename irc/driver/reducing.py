@@ -99,7 +99,7 @@ def reduce(
     smallest part so far is the result. Raises `check.passes` where the check passes or the model lacks a property,
     `usage.value` for what is no property, and `file.exists` for a folder with other contents.
     """
-    settings = replace(settings or Settings(), reproducers=None, dump_after=())
+    settings = replace(Settings.of(settings), reproducers=None, dump_after=())
     folder = Path(output)
     known = {*FILES, *ORIGINALS, "program.safetensors"}
     if folder.exists() and not (folder.is_dir() and {entry.name for entry in folder.iterdir()} <= known):

@@ -16,7 +16,7 @@ def remarks(source: Source, *names: str, pipeline: str | None = None,
     """The decisions of a pipeline (default: the Triton backend's) in the order in which they were made; with names of
     values of the main function, those on these values. Raises `usage.arguments` for a name that no decision is on."""
     recorded = Remarks()
-    settings = replace(settings or Settings(), remarks=recorded)
+    settings = replace(Settings.of(settings), remarks=recorded)
     module, _ = run_pipeline(source, pipeline or find_backend("triton").PIPELINE, "triton", settings)
     values = [name.removeprefix("%").removeprefix("@") for name in names]
     known = {name for each in recorded.all for name in each.candidate}

@@ -50,7 +50,7 @@ def run(
     Where `inputs` is None, they are random within the declared ranges, at `settings.dims`; `seed` is the seed of these,
     and of the interpreter's random operators that have none. `source` may be a folder that `compile` has written.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     if is_artefact(source):
         if backend not in (None, "triton"):
             raise fail("usage.backend", f"{source} has Triton kernels", expected="--backend triton, or no --backend")

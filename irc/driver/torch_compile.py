@@ -20,7 +20,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
-from irc.diagnostics import IrcError, fail
+from irc.diagnostics import IrcError, check_argument, fail
 from irc.driver.compile_cache import compiled_code
 from irc.driver.compile_report import GraphRecord, GraphReport, add_graph
 from irc.driver.models import Backend, Settings, read_pipeline
@@ -35,6 +35,10 @@ from irc.verifier import verify
 MODES = (None, "default")
 # By backend the operators of ATen, of those that irc leaves to PyTorch, that passes write as operations of irc.
 CALLS = {"onnx": WRITTEN["onnx"], "triton": WRITTEN["torch"] | DRAWN}
+KINDS: dict[str, tuple[Any, str]] = {  # types of options
+    "backend": (str, '"auto", "onnx" or "triton"'), "pipeline": ((str, type(None)), 'a text, such as "default"'),
+    "target": ((str, type(None)), "the name of a target"), "freeze": (bool, "True or False"),
+}  # fmt: skip
 LEFT_TO_PYTORCH = ("torch.", "backend.", "limit.")  # codes of errors for which PyTorch runs a part
 
 
@@ -59,10 +63,13 @@ class Options:
         """The options for such inputs, with a backend that is not "auto". Raises `usage.value` and `usage.backend`, and
         `pass.*` for a pipeline that cannot be read."""
         known = cls.__dataclass_fields__
-        for name in given or {}:
+        given = {} if given is None else given
+        check_argument("options", given, Mapping, "a dictionary")
+        for name, value in given.items():
             if name not in known:
                 raise fail("usage.value", f"the backend irc has no option `{name}`", expected=", ".join(known))
-        options = cls(**(given or {}))
+            check_argument(name, value, *KINDS[name])
+        options = cls(**given)
         if options.backend == "auto":
             on_gpu = any(isinstance(each, torch.Tensor) and each.is_cuda for each in inputs)
             options = replace(options, backend="triton" if on_gpu else "onnx")

@@ -78,7 +78,7 @@ def tune(
     `timer` is called with what starts a kernel and the options, in place of measuring; nothing needs a GPU then. Raises
     `usage.arguments` for what is no artefact, `device.missing`, and the errors of `irc run`.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     if not is_artefact(folder):
         raise fail("usage.arguments", f"{folder} is no folder that irc has compiled",
                    help="irc compile MODEL --backend triton -o DIR")  # fmt: skip

@@ -68,7 +68,7 @@ def view(
     their error against an evaluation in f64. The page is written to `output`, by default named after the model, in the
     working directory. Raises what reading the model and the passes raise.
     """
-    settings = settings or Settings()
+    settings = Settings.of(settings)
     path = Path(output) if output is not None else Path(f"{stem_of(source)}.html")
     check_file(path)  # before the work is done
     if inputs is not None and not check:
