@@ -68,8 +68,9 @@ class Node:
         return index_axes.union(*(operand.axes for operand in self.operands))
 
     @cached_property
-    def loops(self) -> tuple[Reduce | Dot, ...]:
-        """The reductions and products that it is computed from, itself too if it is one, in the order of `walk`."""
+    def loops(self) -> tuple[Reduce | Scan | Dot, ...]:
+        """The reductions, scans and products that it is computed from, itself too if it is one, in the order of
+        `walk`."""
         return loops_of(self.below)
 
     @cached_property
@@ -179,7 +180,7 @@ class Reduce(Node):
         return self.operands[0].axes - set(self.bound)
 
     @cached_property
-    def loops(self) -> tuple[Reduce | Dot, ...]:
+    def loops(self) -> tuple[Reduce | Scan | Dot, ...]:
         return *loops_of(self.below), self
 
 
@@ -196,6 +197,10 @@ class Scan(Node):
     @cached_property
     def axes(self) -> frozenset[Variable]:
         return self.operands[0].axes.union(self.bound)
+
+    @cached_property
+    def loops(self) -> tuple[Reduce | Scan | Dot, ...]:
+        return *loops_of(self.below), self
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -214,7 +219,7 @@ class Dot(Node):
         return self.operands[0].axes.union(self.operands[1].axes) - set(self.bound)
 
     @cached_property
-    def loops(self) -> tuple[Reduce | Dot, ...]:
+    def loops(self) -> tuple[Reduce | Scan | Dot, ...]:
         return *loops_of(self.below), self
 
     @property
@@ -305,8 +310,9 @@ def indices_compared(node: Node) -> list[Dim]:
     return indices if len(indices) == len(node.operands) else []
 
 
-def loops_of(nodes: Iterable[Node]) -> tuple[Reduce | Dot, ...]:
-    """The reductions and products among nodes and what they are computed from, each once, in the order of `walk`."""
+def loops_of(nodes: Iterable[Node]) -> tuple[Reduce | Scan | Dot, ...]:
+    """The reductions, scans and products among nodes and what they are computed from, each once, in the order of
+    `walk`."""
     parts = [node.loops for node in nodes if node.loops]
     return parts[0] if len(parts) == 1 else tuple(dict.fromkeys(loop for part in parts for loop in part))
 
@@ -319,6 +325,11 @@ def products_of(nodes: Iterable[Node]) -> list[Dot]:
 def reductions_of(nodes: Iterable[Node]) -> list[Reduce]:
     """The reductions among `loops_of` nodes."""
     return [node for node in loops_of(nodes) if isinstance(node, Reduce)]
+
+
+def scans_of(nodes: Iterable[Node]) -> list[Scan]:
+    """The scans among `loops_of` nodes."""
+    return [node for node in loops_of(nodes) if isinstance(node, Scan)]
 
 
 def walk(roots: Iterable[Node], through: Callable[[Node], bool] | None = None) -> list[Node]:

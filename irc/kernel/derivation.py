@@ -24,6 +24,7 @@ from irc.kernel.dag import (
     loops_of,
     products_of,
     reductions_of,
+    scans_of,
     variables,
     walk,
 )
@@ -46,8 +47,7 @@ from irc.kernel.rules import (
     stores_what_is_read_outside,
     sums_are_in_one_other,
 )
-from irc.kernel.scan_rules import scans_share_their_row
-from irc.kernel.scans import scans_of
+from irc.kernel.scan_rules import scans_are_beside_no_product, scans_share_their_row
 from irc.kernel.schedule import contiguous_last, make_schedule, merge_axes
 from irc.kernel.schedule_rules import indices_fit, split_fits_the_kernel
 from irc.kernel.single_rows import with_single_rows
@@ -74,13 +74,12 @@ class Kernel:
     partial: frozenset[Value] = frozenset()  # outputs of which only some elements are written (`irc.kernel.updates`)
     across: tuple[Variable, ...] = ()  # the axes across which rows are reduced, if they are (`irc.kernel.across_rows`)
     divisible: frozenset[Operation] = frozenset()  # the primitives that reduce across rows
-    scans: bool = False  # whether it has any
 
     @property
     def kind(self) -> str:
         if products_of(self.roots):
             return "product"
-        if self.scans:
+        if scans_of(self.roots):
             return "scan"
         return "reduction" if self.bound else "pointwise"
 
@@ -137,12 +136,11 @@ def derive(members: Sequence[Operation], *, outputs: Sequence[Value] | None = No
            expansion: Expansion | None = None, traces: Traces | None = None,
            options: ScheduleOptions = NO_OPTIONS) -> Kernel:  # fmt: skip
     """The kernel that computes the members; raises `LegalityFailure`. See the package's docstring."""
-    kernel = _derived(members, outputs, recompute, expansion, traces)
-    if not options.stated:
-        return kernel
-    kernel = replace(kernel, options=options)
-    split_fits_the_kernel(options, kernel.kind, size_of(kernel.divided))
-    _ = kernel.schedule  # raises where the options do not fit
+    kernel = replace(_derived(members, outputs, recompute, expansion, traces), options=options)
+    if options.stated:
+        split_fits_the_kernel(options, kernel.kind, size_of(kernel.divided))
+    if options.stated or kernel.kind == "scan":
+        _ = kernel.schedule  # raises where the options do not fit, or scans do not fit the schedule
     indices_fit(options, kernel.index_extents if options.index_bits == 32 else ())
     return kernel
 
@@ -223,6 +221,7 @@ class TracedGroup:
 def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGroup, recompute: bool) -> Kernel:
     tracer = traced_group.tracer
     traced = products_of(traced_group.roots)
+    scans_are_beside_no_product(scans_of(traced_group.roots), traced)
     roots = with_factors_outside(traced_group.roots)
     moved = roots != traced_group.roots
     one_pass = multiplies_what_is_computed(roots)
@@ -239,10 +238,10 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
         roots = with_guards_of_stores(roots, products[0])
     divisible = {node for nodes in tracer.reductions.values() for node in nodes}
     bound, across = (products[0].bound, tuple[Variable, ...]()) if products else reduced_axes(roots, divisible)
-    scans = scans_of(roots) if tracer.has_scans else []
+    scans = scans_of(roots)
     if scans:
         bound = bound or scans[0].bound
-        scans_share_their_row(scans, products, bound, across)
+        scans_share_their_row(scans, bound, across)
     divided = count_reductions(tracer, across) if across else frozenset[Operation]()
     if len(bound) > 1 and products and not one_pass:
         roots, bound = contiguous_last(roots, bound)
@@ -250,13 +249,12 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     parallel = tuple(axis for axis in traced_group.axes if axis not in (*bound, *across) and axis in used)
     roots, parallel, bound, across = merge_axes(roots, parallel, bound, across)
     nodes = walk(roots)
-    reduced = [node for node in loops_of(roots) if 0 not in (axis.extent for axis in node.bound)]
+    computed = [node for node in loops_of(roots) if 0 not in (axis.extent for axis in node.bound)]
     online = in_one_pass(roots) if one_pass else None
     held = online.product.columns if online is not None else frozenset[Variable]()  # in one program
     if online is not None:
         depth = () if online.scores is None else online.scores.bound
         rows_fit_in_registers(size_of(tuple(held)), size_of(depth), online.product.label)
-    computed = [*reduced, *scans_of(roots)] if scans else reduced
     repeated = [(node, axis) for node in computed for axis in parallel if axis not in node.axes | held]
     if products and online is None:  # other reductions are computed in the loop of the products
         repeated = [(node, axis) for node, axis in repeated if isinstance(node, Dot)]
@@ -268,11 +266,8 @@ def _assemble(steps: Steps, outputs: tuple[Value, ...], traced_group: TracedGrou
     read = {node.buffer for node in nodes if isinstance(node, Load)}
     inputs = tuple(buffer for buffer in steps.buffers.values() if buffer in read)
     elsewhere = tracer.skips_rounding or moved
-    kernel = Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online,
-                    across=across, divisible=divided, scans=bool(scans))  # fmt: skip
-    if scans:
-        _ = kernel.schedule  # raises where a row of them is not held
-    return kernel
+    return Kernel(inputs, outputs, parallel, bound, stores, checks, elsewhere, bool(repeated), online=online,
+                  across=across, divisible=divided)  # fmt: skip
 
 
 def count_products(tracer: Tracer, products: Collection[Node]) -> None:

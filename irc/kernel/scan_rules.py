@@ -9,8 +9,7 @@ from irc.kernel.dag import Dot, Scan
 from irc.kernel.failure import LegalityFailure
 
 
-def scans_share_their_row(scans: Sequence[Scan], products: Sequence[Dot], bound: Sequence[Variable],
-                          across: Sequence[Variable]) -> None:  # fmt: skip
+def scans_share_their_row(scans: Sequence[Scan], bound: Sequence[Variable], across: Sequence[Variable]) -> None:
     """A scan is along one axis of its kernel, over which all scans and reductions of the kernel are. It is read at the
     points of that axis only, and a program holds its whole row: 8,192 elements at most, 1,024 where neighbors in memory
     belong to different rows, and less where several scans hold more than 4 words of each. A kernel with products has no
@@ -27,14 +26,18 @@ def scans_share_their_row(scans: Sequence[Scan], products: Sequence[Dot], bound:
           return %y
         }
     """
-    if products:
-        message = f"%{scans[0].label} is a scan, and %{products[0].label} a product"
-        raise LegalityFailure("F21", message, (scans[0].label, products[0].label))
     for scan in scans:
         if across or set(scan.bound) != set(bound):
             (axis,) = scan.bound
             message = f"%{scan.label} is scanned along the axis {axis.name} of extent {axis.extent}"
             raise LegalityFailure("F21", f"{message}, and the kernel has another row", (scan.label, axis.extent))
+
+
+def scans_are_beside_no_product(scans: Sequence[Scan], products: Sequence[Dot]) -> None:
+    """Rule F21, of kernels with products."""
+    if scans and products:
+        message = f"%{scans[0].label} is a scan, and %{products[0].label} a product"
+        raise LegalityFailure("F21", message, (scans[0].label, products[0].label))
 
 
 def scans_are_read_at_their_points(name: str, is_at_points: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from irc.index_map import Coordinates, Guards, Point, same
 from irc.ir import Value
-from irc.kernel.dag import Node, Scan, variables, walk
+from irc.kernel.dag import Scan, variables
 
 
 def scanned_row(value: Value, axis: int, coordinates: Coordinates, guards: Guards,
@@ -36,12 +36,6 @@ def scanned_row(value: Value, axis: int, coordinates: Coordinates, guards: Guard
     return inner if are_apart and not variables(index - variable.expr) else None
 
 
-def words_scanned(nodes: Iterable[object]) -> int:
+def words_scanned(scans: Iterable[Scan]) -> int:
     """The words of 32 bits that scans hold of each element: an exclusive one keeps the element, too."""
-    scans = [node for node in nodes if isinstance(node, Scan)]
     return sum(max(1, node.dtype.itemsize // 4) * (2 if node.exclusive else 1) for node in scans)
-
-
-def scans_of(roots: Iterable[Node]) -> list[Scan]:
-    """The scans that the roots are computed from."""
-    return [node for node in walk(roots) if isinstance(node, Scan)]

@@ -16,7 +16,19 @@ from itertools import pairwise, permutations
 from irc import dims
 from irc.dims import Dim, Expr, Variable
 from irc.index_map import JOINED
-from irc.kernel.dag import Load, Reduce, Root, Scan, Store, draws_bits, products_of, reductions_of, substituted, walk
+from irc.kernel.dag import (
+    Load,
+    Node,
+    Reduce,
+    Root,
+    Store,
+    draws_bits,
+    products_of,
+    reductions_of,
+    scans_of,
+    substituted,
+    walk,
+)
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
@@ -121,15 +133,14 @@ def make_schedule(
     if products:
         batch, down, across, summed = product_tiles(products, parallel, bound, options, any(map(draws_bits, nest)))
         return Schedule(down, across, product_nest(roots, products, summed), options, summed, batch)
-    stores = [root for root in roots if isinstance(root, Store)]
-    tiles = choose_tiles(nest, stores, parallel, bound, options.n)
+    tiles = choose_tiles(roots, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
     schedule_fits_the_tiles(options, names)
-    scan = next((node for node in nest if isinstance(node, Scan)), None)
-    if scan is not None:
+    scans = scans_of(roots)
+    if scans:
         schedule_holds_rows(options, size_of(bound))
         is_held = tiles[1] is not None and tiles[1].whole
-        rows_of_scans_are_held(scan.label, size_of(bound), is_held)
+        rows_of_scans_are_held(scans[0].label, size_of(bound), is_held)
     rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
     if columns is not None and columns.looped:
         nest = tuple(looped_nest(roots, columns))
@@ -143,13 +154,13 @@ def with_block(tile: Tile, block: int | None) -> Tile:
     return tile if block is None or tile.whole else replace(tile, block=block)
 
 
-def choose_tiles(nest: Sequence[Scope], stores: Sequence[Store], parallel: Axes, bound: Axes,
+def choose_tiles(roots: Sequence[Root], parallel: Axes, bound: Axes,
                  width: int | None) -> tuple[Tile | None, Tile | None]:  # fmt: skip
     """The rows and columns of a tile, with blocks that rules choose; `width` is the stated block of reduced rows."""
-    loads = [node for node in nest if isinstance(node, Load)]
     if bound:
-        return reduction_tiles(nest, parallel, bound, width)
-    column = column_axis(loads, stores, parallel)
+        return reduction_tiles(roots, parallel, bound, width)
+    loads = [node for node in walk(roots) if isinstance(node, Load)]
+    column = column_axis(loads, [root for root in roots if isinstance(root, Store)], parallel)
     if column is None:
         block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
         return Tile("i", parallel, block) if parallel else None, None
@@ -203,26 +214,27 @@ def flat_block(extent: Dim, most: int) -> int:
     return min(divisor, most) if divisor >= FLAT_BLOCK else covering(extent, most)
 
 
-def depends_on_a_reduction(scope: Scope) -> bool:
-    """Whether a scope is a reduction of what another reduction is needed for."""
-    return isinstance(scope, Reduce) and bool(reductions_of(scope.operands))
+def depends_on_a_reduction(node: Node) -> bool:
+    """Whether a node is a reduction of what another reduction is needed for."""
+    return isinstance(node, Reduce) and bool(reductions_of(node.operands))
 
 
-def reduction_tiles(nest: Sequence[Scope], parallel: Axes, bound: Axes,
+def reduction_tiles(roots: Sequence[Root], parallel: Axes, bound: Axes,
                     stated: int | None = None) -> tuple[Tile | None, Tile]:  # fmt: skip
     """Rows, and columns that are the reduced axes: whole in registers where they fit and `stated`, the block that the
     user states, covers them, else looped."""
-    loads = [node for node in nest if isinstance(node, Load)]
+    nodes = walk(roots)
+    loads = [node for node in nodes if isinstance(node, Load)]
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
-    words = words_scanned(nest)
-    is_known = isinstance(extent, int) and not words and not any(map(draws_bits, nest))
+    words = words_scanned(scans_of(roots))
+    is_known = isinstance(extent, int) and not words and not any(map(draws_bits, nodes))
     held = min(WHOLE_ROW if is_known else WHOLE_ROW_UNKNOWN, MOST_SCANNED // max(words, 1))
     whole = most <= held
     strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
     width = next_power_of_two(most) if whole else LOOP_COLUMNS
     if strided and width > SIDE:
-        neighbors = 8 if words or any(map(depends_on_a_reduction, nest)) else 32  # a loop would read again, or not
+        neighbors = 8 if words or any(map(depends_on_a_reduction, nodes)) else 32  # a loop would read again, or not
         whole, width = whole and width * neighbors <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS)
         width = width if whole else SIDE // 2
     if stated is not None:

@@ -207,10 +207,6 @@ class Tracer:
         """The nodes of each reduction, in the same way."""
         return {step: nodes for step, nodes in self._loops().items() if step.definition.reduction is not None}
 
-    @property
-    def has_scans(self) -> bool:
-        return any(step.definition.scan is not None for step in self._loops())
-
     def _loops(self) -> dict[Operation, list[Node]]:
         nodes: dict[Operation, list[Node]] = {}
         for effect in self.effects:
@@ -377,7 +373,6 @@ class Tracer:
         node = self.graph(Scan(register, (self.select(inner, body, neutral),), hint=value.name,
                                result=self.steps.names[value], kind=kind, bound=bound,
                                reverse=step.attributes["reverse"], exclusive=step.attributes["exclusive"]))  # fmt: skip
-        self._open[-1].effects[step, node] = None
         return self._kept(node, value)
 
     def _window(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
