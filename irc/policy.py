@@ -97,7 +97,8 @@ class Merge:
 
     @property
     def has_programs(self) -> bool:
-        """Whether rows that are also reduced across are enough for the programs that the device has at a time."""
+        """Whether rows that are reduced and scanned, or also reduced across, are enough for the programs that the
+        device has at a time."""
         kernel = self.merged.equal_kernel
         if isinstance(kernel, LegalityFailure):
             return True

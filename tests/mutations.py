@@ -64,6 +64,10 @@ def scans(words: str) -> Selection:
     return Selection("tests/test_scans.py", words)
 
 
+def scan_loops(words: str) -> Selection:
+    return Selection("tests/test_scan_loops.py", words)
+
+
 def carried(words: str) -> Selection:
     return Selection("tests/test_row_loops.py", words)
 
@@ -380,13 +384,13 @@ MUTATIONS = (
     ),
     Mutation(
         "scans: a sum of -0 alone is -0", "backends/triton/source.py",
-        'return binary("+", SUM, code, Code("0.0"))', "return code",
+        'if node.kind == "sum" and node.dtype.is_float and not node.exclusive:', "if False:",
         scans("edges and sum"),
     ),
     Mutation(
         "scans: bytes do not wrap around", "backends/triton/source.py",
-        'alone 0\n            return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code',
-        "alone 0\n            return code",
+        'code = call("tl.cumsum", body, axis, *reverse)\n            return method(code, "to", type_name(node.dtype))',
+        'return call("tl.cumsum", body, axis, *reverse)\n            return method(code, "to", type_name(node.dtype))',
         scans("wrapped"),
     ),
     Mutation(
@@ -397,7 +401,54 @@ MUTATIONS = (
     Mutation(
         "scans: the element of an exclusive one takes no registers", "irc/kernel/scans.py",
         " * (2 if node.exclusive else 1)", "",
-        scans("exclusive_of_a_long_row"),
+        scan_loops("exclusive_of_a_long_row"),
+    ),
+    Mutation(
+        "scan loops: each block begins with the neutral element", "backends/triton/row_source.py",
+        'self._line(f"{before} = ', 'self._line(f"# {before} = ',
+        scan_loops("pytorchs and f32"),
+    ),
+    Mutation(
+        "scan loops: an exclusive one does not carry the last element", "backends/triton/row_source.py",
+        "self._combined(node, self.values[node], body) if node.exclusive else self.values[node]", "self.values[node]",
+        scan_loops("pytorchs and f32"),
+    ),
+    Mutation(
+        "scan loops: those from the end begin with the first block", "irc/kernel/nest.py",
+        "return any(scan.reverse for scan in self.scans)", "return False",
+        scan_loops("pytorchs and f32"),
+    ),
+    Mutation(
+        "scan loops: from the end, the last lane is carried", "backends/triton/row_source.py",
+        "str(node.reverse)", "str(False)",
+        scan_loops("pytorchs and f32"),
+    ),
+    Mutation(
+        "scan loops: what is carried of a product is 0 at first", "backends/triton/row_source.py",
+        "neutral = number(identity(scan.kind, scan.dtype), scan.dtype)",
+        'neutral = number(identity("sum", scan.dtype), scan.dtype)',
+        scan_loops("pytorchs and f32"),
+    ),
+    Mutation(
+        "scan loops: what is carried is added as a number", "backends/triton/templates/functions.py",
+        "x.to(integer, bitcast=True), 0)", "x, 0)",
+        scan_loops("edges and f32"),
+    ),
+    Mutation(
+        "scan loops: NaN is lost between blocks", "backends/triton/row_source.py",
+        'call(self._helper("larger" if node.kind == "max" else "smaller"), first, second)',
+        'call(f"tl.{node.kind}imum", first, second)',
+        scan_loops("edges and f32"),
+    ),
+    Mutation(
+        "scan loops: lanes have seen as many elements from the end", "backends/triton/row_source.py",
+        "        if self.is_reversed:", "        if False:",
+        scan_loops("any_length and variance"),
+    ),
+    Mutation(
+        "scan loops: scans from both ends are looped over", "irc/kernel/scan_rules.py",
+        "if opposite is not None:", "if False:",
+        scan_loops("other_long_rows"),
     ),
     # PyTorch programs.
     Mutation(

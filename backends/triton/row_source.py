@@ -1,5 +1,6 @@
 """Triton source of kernels that loop over rows, which do not fit in registers: each lane of a tile accumulates what it
-sees of a row, and the lanes are reduced after the loop."""
+sees of a row, and the lanes are reduced after the loop. A scan of a block is combined with what the blocks before have
+combined to, which then is what its last lane holds."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from irc import dims
-from irc.backends.triton.source import REDUCED, KernelWriter
-from irc.backends.triton.text import COMPARE, PRODUCT, SUM, Code, binary, call
+from irc.backends.triton.source import REDUCED, RUNNING, KernelWriter
+from irc.backends.triton.text import COMPARE, PRODUCT, SUM, Code, binary, call, identifier, number, type_name
+from irc.dtypes import F32, F64, I32, I64
+from irc.interfaces import identity
 from irc.ir import Value
 from irc.kernel import Accumulate, Carry, Kernel, Loop, Scope
 from irc.kernel.carry import Point
-from irc.kernel.dag import Node, Reduce, walk
+from irc.kernel.dag import Node, Reduce, Scan, walk
 
 
 def carry(point: Point, highest: str, higher: str, rescale: str, reference: str) -> Iterator[str]:
@@ -30,11 +33,15 @@ def carry(point: Point, highest: str, higher: str, rescale: str, reference: str)
 class RowWriter(KernelWriter):
     """Writes a kernel that loops over rows."""
 
+    RESERVED = ("done",)
+
     def __init__(self, kernel: Kernel, name: str, labels: Mapping[Value, str], is_bundled: bool = False) -> None:
         super().__init__(kernel, name, labels, is_bundled)
         self.lanes: dict[Node, str] = {}
         self.rescales: dict[Node, str] = {}  # by maximum
         self.points: dict[Node, Point] = {}
+        self.running: dict[Scan, str] = {}  # the names of what the blocks before have combined to
+        self.is_reversed = False  # the loop that is written
         self.counts = ""  # the name of how many elements of a row each lane sees
 
     def _scope(self, scope: Scope, uses: Counter[Node], masks: Counter[object]) -> None:
@@ -50,6 +57,35 @@ class RowWriter(KernelWriter):
         before = set(self.values)
         super()._accumulators(loop)
         self.lanes |= {node: code.text for node, code in self.values.items() if node not in before}
+        self.is_reversed = loop.reverse
+        for scan in loop.scans:
+            name = self.names.fresh(f"{identifier(scan.hint) or RUNNING[scan.kind]}_before")
+            shape = "(BLOCK_M, 1)" if len(self.schedule.shaped) > 1 else "(1,)"
+            neutral = number(identity(scan.kind, scan.dtype), scan.dtype)
+            self._line(f"{name} = tl.full({shape}, {neutral.text}, {type_name(scan.dtype)})")
+            self.running[scan] = name
+
+    def _scan(self, node: Scan) -> None:
+        before, body = self.running[node], self._body(node)
+        if node.exclusive:
+            body = Code(self._named_elements(body))
+        of_block = self._scanned(node, body)
+        if node.exclusive:
+            name = self.names.fresh("of_block", here=True)
+            self._line(f"{name} = {of_block.text}")
+            of_block = Code(name)
+        self._assign(node, self._combined(node, Code(before), of_block), RUNNING[node.kind])
+        through = self._combined(node, self.values[node], body) if node.exclusive else self.values[node]
+        bits = {F32: I32, F64: I64}.get(node.dtype, node.dtype)
+        self._line(f"{before} = {call(self._helper('last_lane'), through, type_name(bits), str(node.reverse)).text}")
+
+    def _combined(self, node: Scan, first: Code, second: Code) -> Code:
+        """What two runs of elements combine to."""
+        if node.kind == "sum":
+            return binary("+", SUM, first, second)
+        if node.kind == "prod":
+            return binary("*", PRODUCT, first, second)
+        return call(self._helper("larger" if node.kind == "max" else "smaller"), first, second)
 
     def _carry(self, point: Point) -> None:
         maximum = point.carrier
@@ -66,8 +102,11 @@ class RowWriter(KernelWriter):
             return
         columns = self.schedule.columns
         assert columns is not None
-        elements, number = self.values[point.elements], f"start // BLOCK_{columns.name.upper()} + 1"
-        code = call(self._helper("square_from_mean"), elements, self.lanes[point.carrier], number)
+        block = f"BLOCK_{columns.name.upper()}"
+        seen = f"start // {block} + 1"  # elements of a lane
+        if self.is_reversed:  # fewer in lanes that the last block lacks
+            seen = f"tl.cdiv({self._extent().at(SUM + 1)} - {self._tile(columns)}, {block})"
+        code = call(self._helper("square_from_mean"), self.values[point.elements], self.lanes[point.carrier], seen)
         if columns.masked:
             code = call("tl.where", self._inside(columns), code, "0.0")
         self._line(f"{lanes} += {code.text}")

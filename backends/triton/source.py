@@ -155,7 +155,7 @@ class KernelWriter(IndexWriter):
         elif isinstance(scope, Reduce):
             self._finish(scope)
         elif isinstance(scope, Scan):
-            self._assign(scope, self._scanned(scope), RUNNING[scope.kind])
+            self._scan(scope)
         elif isinstance(scope, Store):
             self._store(scope, masks)
         elif isinstance(scope, Check):
@@ -267,27 +267,35 @@ class KernelWriter(IndexWriter):
             return call("tl.where", f"{self._tile(columns)} >= 0", self.values[body], neutral)
         return self.values[body]
 
-    def _scanned(self, node: Scan) -> Code:
-        """A scan's value at each lane of its row."""
-        body = self._body(node)
+    def _scan(self, node: Scan) -> None:
+        code = self._scanned(node, self._body(node))
+        if node.kind == "sum" and node.dtype.is_float and not node.exclusive:
+            code = binary("+", SUM, code, Code("0.0"))  # of -0 alone 0
+        self._assign(node, code, RUNNING[node.kind])
+
+    def _scanned(self, node: Scan, body: Code) -> Code:
+        """What a scan has combined to at each lane of a block."""
         axis, reverse = f"axis={self._reduced_position(node)}", ["reverse=True"] if node.reverse else []
         if node.exclusive:
-            name, combine = body.text, f"combine_fn={self._helper(f'{node.kind}_before')}"
-            if not name.isidentifier():
-                name = self.names.fresh("elements", here=True)
-                self._line(f"{name} = {body.text}")
+            name, combine = self._named_elements(body), f"combine_fn={self._helper(f'{node.kind}_before')}"
             nothing = number(identity(node.kind, node.dtype), node.dtype)
             runs = f"(tl.full({name}.shape, {nothing.text}, {name}.dtype), {name})"
             return Code(f"{call('tl.associative_scan', runs, axis, combine, *reverse).text}[0]")
         if node.kind == "sum":
             code = call("tl.cumsum", body, axis, *reverse)
-            if node.dtype.is_float:
-                return binary("+", SUM, code, Code("0.0"))  # of -0 alone 0
             return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
         if node.kind == "prod":
             return call("tl.cumprod", body, axis, *reverse)
         combine = f"combine_fn={self._helper('larger' if node.kind == 'max' else 'smaller')}"
         return call("tl.associative_scan", body, axis, combine, *reverse)
+
+    def _named_elements(self, body: Code) -> str:
+        """The name of what is scanned, for text that has it several times."""
+        if body.text.isidentifier():
+            return body.text
+        name = self.names.fresh("elements", here=True)
+        self._line(f"{name} = {body.text}")
+        return name
 
     def _reduced_tile(self, node: Reduce | Scan) -> Tile | None:
         """The tile axis that a reduction, or scan, is over."""
@@ -316,13 +324,16 @@ class KernelWriter(IndexWriter):
     def _loop(self, loop: Loop) -> None:
         self._accumulators(loop)
         outside, self.part = self.part, Part(self.part.indent + "    ")
+        block = f"BLOCK_{loop.tile.name.upper()}"
+        if loop.reverse:
+            self.part.prelude["start"] = f"start = tl.cdiv({self._range(loop)}, {block}) * {block} - {block} - done"
         taken = set(self.names.taken)
         lines = list(self._scopes(loop.body))
         self.part = outside
         kept = (self.parameters.by_dim.values(), self.axis_names.values(), self.function_names.values())
         self.names.retired |= self.names.taken
         self.names.taken = taken.union(*kept)  # names made inside are free again
-        self._line(f"for start in range(0, {self._range(loop)}, BLOCK_{loop.tile.name.upper()}):")
+        self._line(f"for {'done' if loop.reverse else 'start'} in range(0, {self._range(loop)}, {block}):")
         self.part.lines.extend(marked(line.removeprefix(outside.indent), line) for line in lines)
 
     def _range(self, loop: Loop) -> str:

@@ -17,7 +17,7 @@ from irc import dims
 from irc.dims import Dim, Variable
 from irc.index_map import Guard
 from irc.kernel.carry import Point
-from irc.kernel.dag import Dot, Load, Node, Reduce, draws_bits, indirect_nodes, variables
+from irc.kernel.dag import Dot, Load, Node, Reduce, Scan, draws_bits, indirect_nodes, variables
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 TYPICAL_ROW = 1_024  # of a row of unknown size, where a kernel is looked at without being run
@@ -91,10 +91,19 @@ class Carry:
 
 @dataclass(frozen=True)
 class Loop:
-    """Passes over a tile axis, a block at a time."""
+    """Passes over a tile axis, a block at a time. A scan in it carries what the blocks before have combined to."""
 
     tile: Tile
     body: tuple[Scope, ...]
+
+    @property
+    def scans(self) -> list[Scan]:
+        return [scope for scope in self.body if isinstance(scope, Scan)]
+
+    @property
+    def reverse(self) -> bool:
+        """Whether it begins with the last block, as its scans do (rule F21)."""
+        return any(scan.reverse for scan in self.scans)
 
 
 # A node stands for its value, for each point of the tile axes that it varies over; a root for what it does, a reduction

@@ -57,7 +57,7 @@ class _Names:
     def lines(self, scopes: Sequence[Scope]) -> Iterator[str]:
         for scope in scopes:
             if isinstance(scope, Loop):
-                yield f"for blocks of {scope.tile.name}:"
+                yield f"for blocks of {scope.tile.name}{' from the last' if scope.reverse else ''}:"
                 yield from (f"  {line}" for line in self.lines(scope.body))
             elif isinstance(scope, Accumulate):
                 yield f"accumulate {self.name(scope.reduce)} = {self.accumulated(scope)}"

@@ -2,7 +2,8 @@
 is stored of each of its elements.
 
 A reduction is of the level after those of what it is computed from; one that is carried (`irc.kernel.carry`) is of the
-level of its carrier. So softmax and layer norm read a row twice. Start at `looped_nest`.
+level of its carrier. So softmax and layer norm read a row twice. A scan adds no level: its value at a block is of
+the block and what the blocks before have combined to, in each loop that needs it. Start at `looped_nest`.
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from irc.kernel.bundle_rules import (
 from irc.kernel.dag import Apply, Dot, Node, Reduce, Scan, draws_bits, variables, walk
 from irc.kernel.failure import CODES, LegalityFailure
 from irc.kernel.scan_rules import (
-    rows_of_scans_are_held,
     scans_are_beside_no_product,
     scans_are_read_at_their_points,
+    scans_run_in_a_loop,
     scans_share_their_row,
 )
 from irc.kernel.schedule_rules import (
@@ -549,7 +549,7 @@ LEGALITY_RULES = table(
     ("F20", CODES["F20"], kernels_run_at_once, can_be_in_a_bundle, warps_and_stages_agree, bundle_is_one_run,
      bundles_have_an_order),
     ("F21", CODES["F21"], scans_share_their_row, scans_are_beside_no_product, scans_are_read_at_their_points,
-     rows_of_scans_are_held),
+     scans_run_in_a_loop),
 )
 # Numbers of rules that were removed, which no other rule gets, and what they were about.
 UNUSED = {

@@ -1,9 +1,10 @@
-"""Rule F21: scans are computed along rows that a program holds whole (`irc.kernel.rules`)."""
+"""Rule F21: scans are computed along the row of their kernel, by one program (`irc.kernel.rules`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from irc import dims
 from irc.dims import Dim, Variable
 from irc.kernel.dag import Dot, Scan
 from irc.kernel.failure import LegalityFailure
@@ -11,13 +12,14 @@ from irc.kernel.failure import LegalityFailure
 
 def scans_share_their_row(scans: Sequence[Scan], bound: Sequence[Variable], across: Sequence[Variable]) -> None:
     """A scan is along one axis of its kernel, over which all scans and reductions of the kernel are. It is read at the
-    points of that axis only, and a program holds its whole row: 8,192 elements at most, 1,024 where neighbors in memory
-    belong to different rows, and less where several scans hold more than 4 words of each. A kernel with products has no
-    scans.
+    points of that axis only. A program holds its whole row, of 8,192 elements at most, 1,024 where neighbors in memory
+    belong to different rows, and less where several scans hold more than 4 words of each. Where a row is longer, or of
+    unknown length, a program loops over its blocks and carries what they have combined to: then all scans of the kernel
+    begin at the same end, and there are several rows. A kernel with products has no scans.
 
     Why: an element of a scan needs all elements before it. Where they are in one program, threads exchange them
-    without memory. A loop over the blocks of a longer row that carries the running value is not written: such a row, or
-    one of unknown length, is a call of the library. An element read at another point would be of another thread.
+    without memory. A loop has the blocks in one order, and one long row alone would be left to one program, where a
+    library divides it among all. An element read at another point would be of another thread.
 
     Example: {%sums, %y} of
         func @main(%x: f32[8, 9]) -> f32[9] {
@@ -47,8 +49,16 @@ def scans_are_read_at_their_points(name: str, is_at_points: bool) -> None:
         raise LegalityFailure("F21", message, (name,))
 
 
-def rows_of_scans_are_held(name: str, extent: Dim, are_held: bool) -> None:
-    """Rule F21, of the length of rows."""
-    if not are_held:
-        message = f"rows of {extent} elements, along which %{name} is scanned, are not held in registers"
-        raise LegalityFailure("F21", message, (name, extent))
+def scans_run_in_a_loop(scans: Sequence[Scan], extent: Dim, rows: Dim) -> None:
+    """Rule F21, of rows that are not held."""
+    if not scans:
+        return
+    long = f"rows of {extent} elements are not held in registers"
+    first = scans[0]
+    name = first.label
+    opposite = next((scan for scan in scans if scan.reverse != first.reverse), None)
+    if opposite is not None:
+        message = f"%{name} and %{opposite.label} are scanned from different ends, and {long}"
+        raise LegalityFailure("F21", message, (name, opposite.label, extent))
+    if dims.same(rows, 1):
+        raise LegalityFailure("F21", f"%{name} is scanned along one row alone, and {long}", (name, extent))

@@ -1,7 +1,8 @@
-"""Scans: running sums, products and extrema along a row that a program holds whole.
+"""Scans: running sums, products and extrema along the row of a kernel.
 
 A scan has a value at each point of its row, and is computed of all of them, so that its row is the columns of its
-kernel, as one that is reduced is. What is computed of its value is pointwise. Start at `scanned_row`.
+kernel, as one that is reduced is: held whole, or looped over (`irc.kernel.row_loops`). What is computed of its value is
+pointwise. Start at `scanned_row`.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ from irc.kernel.dag import (
     substituted,
     walk,
 )
+from irc.kernel.failure import failure_of
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
 from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.row_loops import looped_nest
-from irc.kernel.scan_rules import rows_of_scans_are_held
+from irc.kernel.scan_rules import scans_run_in_a_loop
 from irc.kernel.scans import words_scanned
 from irc.kernel.schedule_rules import schedule_fits_the_tiles, schedule_holds_rows
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
@@ -136,13 +137,12 @@ def make_schedule(
     tiles = choose_tiles(roots, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
     schedule_fits_the_tiles(options, names)
-    scans = scans_of(roots)
-    if scans:
-        schedule_holds_rows(options, size_of(bound))
-        is_held = tiles[1] is not None and tiles[1].whole
-        rows_of_scans_are_held(scans[0].label, size_of(bound), is_held)
     rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
     if columns is not None and columns.looped:
+        failure = failure_of(scans_run_in_a_loop, scans_of(roots), size_of(bound), size_of(parallel))
+        if failure is not None:
+            schedule_holds_rows(options, size_of(bound))  # they are looped since that is stated
+            raise failure
         nest = tuple(looped_nest(roots, columns))
     schedule = Schedule(rows, columns, nest, options)
     schedule_fits_the_tiles(options, names, math.prod(tile.typical for tile in schedule.tiles))

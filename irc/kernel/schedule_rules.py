@@ -63,7 +63,7 @@ def split_fits_the_kernel(options: ScheduleOptions, kind: str, extent: Dim) -> N
         return
     if kind in ("pointwise", "scan"):
         name = "split" if options.part is None else "part"
-        what = "is pointwise reduces nothing" if kind == "pointwise" else "scans rows holds them whole"
+        what = "is pointwise reduces nothing" if kind == "pointwise" else "scans rows needs them in order"
         raise LegalityFailure("F15", f"the schedule has a `{name}`, and a kernel that {what}")
     if options.split is not None and dims.less(extent, options.split) is True:
         raise LegalityFailure("F15", f"the schedule splits {extent} elements in {options.split} parts")
@@ -112,8 +112,8 @@ def schedule_has_a_depth(options: ScheduleOptions, least: int) -> None:
 
 
 def schedule_holds_rows(options: ScheduleOptions, extent: Dim) -> None:
-    """Rule F15, of a stated block of rows that are scanned, or reduced in a kernel that reduces across them, too: it
-    covers them."""
+    """Rule F15, of a stated block of rows that no loop scans (F21), or that are reduced in a kernel that reduces across
+    them, too: it covers them."""
     if options.n is not None and dims.less_equal(extent, options.n) is not True:
         message = f"the block of `n` is {options.n}, and this kernel holds the {extent} elements of each row"
         raise LegalityFailure("F15", message)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from irc.device import Device
 from irc.dims import Dim, Sizes, Symbol
-from irc.kernel.dag import Reduce
+from irc.kernel.dag import Reduce, reductions_of
 from irc.kernel.derivation import Kernel
 from irc.kernel.nest import Axes, size_of
 from irc.kernel.schedule import WHOLE_ROW_UNKNOWN, unit_stride
@@ -100,9 +100,11 @@ def row_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> li
 
 def has_rows_for_programs(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> bool:
     """Whether a kernel has a program for each multiprocessor after a split of its rows, or is fast enough without,
-    where it also reduces across rows; others have their programs."""
+    where it also reduces across rows; and where it reduces rows that it scans, too, without a split, which it cannot
+    have. Others have their programs."""
     if not kernel.across:
-        return True
+        is_apart = kernel.kind != "scan" or not reductions_of(kernel.roots)
+        return is_apart or not is_worth_a_split(count(kernel, sizes), device)
     cost, extent = count(kernel, sizes), size_at(size_of(kernel.across), Sizes(sizes))
     return not is_worth_a_split(cost, device) or cost.programs * extent >= LEAST_ROWS * device.multiprocessors
 

@@ -139,6 +139,15 @@ def min_before(x, x_last, y, y_last):
 
 
 @triton.jit
+def last_lane(x, integer: tl.constexpr, reverse: tl.constexpr):
+    """The element at the last lane of each row, or at the first: the sum of its bits and of zeros."""
+    axis: tl.constexpr = len(x.shape) - 1
+    lane: tl.constexpr = 0 if reverse else x.shape[axis] - 1
+    bits = tl.where(tl.arange(0, x.shape[axis]) == lane, x.to(integer, bitcast=True), 0)
+    return tl.sum(bits, axis=axis, keep_dims=True).to(integer).to(x.dtype, bitcast=True)
+
+
+@triton.jit
 def power(x, y):
     """x to the power of y, with the special cases of C99 (annex F)."""
     x, y = tl.broadcast(x, y)
