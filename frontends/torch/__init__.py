@@ -25,11 +25,6 @@ def from_torch(source: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     Raises `torch.export` where PyTorch cannot export the program, and `torch.unsupported`, which lists all operations
     that irc cannot read.
     """
-    from irc.frontends.torch.dynamic_shapes import names_of_symbols
-    from irc.frontends.torch.exporting import decomposed, exported
-    from irc.frontends.torch.guards import Guards
-    from irc.frontends.torch.importer import import_program
+    from irc.frontends.torch.programs import ImportableProgram
 
-    program = exported(source, args, kwargs, dynamic_shapes)
-    names, guards = names_of_symbols(source, program, dynamic_shapes), Guards.of(source, program)
-    return import_program(decomposed(program), names, name or type(source).__name__, guards)
+    return ImportableProgram.of(source, args, kwargs, dynamic_shapes).module(name or type(source).__name__)

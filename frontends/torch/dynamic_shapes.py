@@ -151,11 +151,6 @@ class DynamicShapes:
         return shapes
 
 
-def names_of_symbols(source: Any, program: ExportedProgram, given: Any) -> dict[str, str]:
-    """The user's name in `dynamic_shapes` for each symbol of the program that PyTorch has exported of `source`."""
-    return DynamicShapes(Parameters.of_program(source, program), given).names_of_symbols(program)
-
-
 def ranges_in(message: str) -> dict[str, dict[str, int] | None]:
     """The ranges of dims that PyTorch suggests in the message of an error, by name: {"S": {"max": 64}}. None for a
     suggestion that is no range."""

@@ -52,14 +52,14 @@ class Guards:
     placeholders: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, source: Any, program: ExportedProgram) -> Guards:
-        """Those of a program that PyTorch has exported of `source`."""
+    def of(cls, parameters: Parameters, program: ExportedProgram) -> Guards:
+        """Those of an exported program with such parameters."""
         texts = getattr(program, KEPT_APART, program._guards_code)
         if not texts:
             return cls()
-        labels = Parameters.of_program(source, program).labels
         specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
-        names = {ast.unparse(ast.parse(label)): spec.arg.name for label, spec in zip(labels, specs, strict=True)}
+        labels = [ast.unparse(ast.parse(label)) for label in parameters.labels]
+        names = {label: spec.arg.name for label, spec in zip(labels, specs, strict=True)}
         return cls(list(dict.fromkeys(texts)), names)
 
     def conditions(self, sizes: Sizes) -> list[tuple[Any, str]]:

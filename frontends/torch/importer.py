@@ -99,15 +99,10 @@ class Program(Protocol):
     def constants(self) -> Mapping[str, Any]: ...
 
 
-def import_program(program: Program, names: dict[str, str], name: str, guards: Guards) -> Module:
-    """The module of a decomposed program; `names` gives symbols of torch's (s44) the names of their dims, and `guards`
-    are asserted."""
-    return import_with_values(program, names, name, guards)[0]
-
-
 def import_with_values(program: Program, names: dict[str, str], name: str,
                        guards: Guards) -> tuple[Module, dict[str, str]]:  # fmt: skip
-    """`import_program`, and the name of the value that stands for each node of the program's graph, by the node's."""
+    """The module of a decomposed program, and the name of the value that stands for each node of its graph, by the
+    node's. `names` gives symbols of torch's (s44) the names of their dims, and `guards` are asserted."""
     importer = Importer(program, names, guards)
     importer.run()
     named = {node.name: value.name for node, value in importer.values.items()

@@ -43,20 +43,15 @@ def imported_program(
     """The module of a program, and its calling convention; arguments are those of `compile_program`."""
     require("torch", "torch", "compiling a PyTorch program")
     from irc.frontends.torch.calling import Convention
-    from irc.frontends.torch.dynamic_shapes import names_of_symbols
-    from irc.frontends.torch.exporting import decomposed, exported
-    from irc.frontends.torch.guards import Guards
-    from irc.frontends.torch.importer import import_program
-    from irc.frontends.torch.parameters import Parameters, example_inputs
+    from irc.frontends.torch.parameters import example_inputs
+    from irc.frontends.torch.programs import ImportableProgram
 
     args, named = example_inputs(inputs, kwargs)
-    source = exported(program, args, named, dynamic_shapes)
-    functional = decomposed(source)  # writes to buffers have become results
-    parameters = Parameters.of_program(program, source)
-    names = names_of_symbols(program, source, dynamic_shapes)
-    imported = import_program(functional, names, type(program).__name__, Guards.of(program, source))
+    importable = ImportableProgram.of(program, args, named, dynamic_shapes)
+    imported = importable.module(type(program).__name__)
     verify(imported)
-    return imported, Convention.of(program, parameters, source, functional, imported.main)
+    return imported, Convention.of(program, importable.parameters, importable.exported, importable.functional,
+                                   imported.main)  # fmt: skip
 
 
 def compiled_module(

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, SymIntArgument
 
 from irc import dtypes
@@ -19,11 +18,10 @@ from irc.diagnostics import fail
 from irc.driver.arrays import Arrays
 from irc.driver.original import Original
 from irc.dtypes import DType
-from irc.frontends.torch.dynamic_shapes import names_of_symbols
-from irc.frontends.torch.exporting import decomposed, exported, quiet
-from irc.frontends.torch.guards import Guards
-from irc.frontends.torch.importer import argument_names, import_with_values
+from irc.frontends.torch.exporting import quiet
+from irc.frontends.torch.importer import argument_names
 from irc.frontends.torch.parameters import example_inputs
+from irc.frontends.torch.programs import ImportableProgram
 from irc.frontends.torch.signatures import given_results
 from irc.frontends.torch.tensors import element_type, to_array, to_tensor
 from irc.module import Module
@@ -46,9 +44,9 @@ class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
 class TorchOriginal(Original):
     """An exported program, and its decomposition into the operations that irc reads."""
 
-    def __init__(self, program: ExportedProgram, names: dict[str, str], guards: Guards, name: str) -> None:
-        self.program, self.functional = program, decomposed(program)
-        self.names, self.guards, self.name = names, guards, name
+    def __init__(self, importable: ImportableProgram, name: str) -> None:
+        self.importable, self.name = importable, name
+        self.program, self.functional = importable.exported, importable.functional
 
     @classmethod
     def exported(cls, source: Any, more: Sequence[Any], name: str) -> TorchOriginal:
@@ -56,13 +54,12 @@ class TorchOriginal(Original):
         given: list[Any] = [*more, None, None, None]
         args, shapes, kwargs = given[:3]
         positional, named = example_inputs(args, kwargs)
-        program = exported(source, positional, named, shapes)
-        return cls(program, names_of_symbols(source, program, shapes), Guards.of(source, program), name)
+        return cls(ImportableProgram.of(source, positional, named, shapes), name)
 
     @cached_property
     def imported(self) -> tuple[Module, dict[str, str]]:
         """The imported module, and the names of its values by those of nodes."""
-        module, names = import_with_values(self.functional, self.names, self.name, self.guards)
+        module, names = self.importable.module_and_values(self.name)
         verify(module)
         return module, names
 
@@ -95,7 +92,7 @@ class TorchOriginal(Original):
             else:
                 arguments.append(spec.arg.value if isinstance(spec.arg, ConstantArgument) else held[spec.target])
         recorder = Recorder(self.functional.graph_module)
-        with stage("run in PyTorch"), torch.no_grad(), quiet(), as_backend_failed():
+        with stage("run in PyTorch"), torch.no_grad(), quiet(), as_torch_failed():
             recorder.run(*arguments)
         return recorder.values
 
@@ -147,7 +144,7 @@ class TorchOriginal(Original):
 
 
 @contextmanager
-def as_backend_failed() -> Iterator[None]:
+def as_torch_failed() -> Iterator[None]:
     """Raise `backend.failed` for any exception of PyTorch."""
     try:
         yield
