@@ -22,7 +22,7 @@ LONGEST_FUNCTION = 60
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("irc._version", "irc.diagnostics", "irc.formats", "irc.limits", "irc.partial", "irc.files", "irc.dims",
      "irc.dtypes", "irc.device", "irc.kernel_costs", "irc.order", "irc.disjoint_sets", "irc.numbered_rules",
-     "irc.schedule_options", "irc.products", "irc.stages", "irc.onnx_runtime", "irc.displays"),
+     "irc.schedule_options", "irc.products", "irc.stages", "irc.onnx_runtime", "irc.torch_arrays", "irc.displays"),
     ("irc.types", "irc.numerics", "irc.weights", "irc.metadata", "irc.literals", "irc.index_map", "irc.interfaces",
      "irc.ir", "irc.cloning", "irc.equality", "irc.printer", "irc.module"),
     ("irc.user_code", "irc.signature", "irc.execution", "irc.scalar_builder", "irc.op", "irc.sizes"),

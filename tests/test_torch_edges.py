@@ -21,8 +21,9 @@ import irc
 from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver.models import find_backend
-from irc.frontends.torch.calling import to_array, to_tensor
+from irc.frontends.torch.tensors import to_array
 from irc.module import Module
+from irc.torch_arrays import to_tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PATHS = ("interpreter", "onnx", "optimized", "triton")

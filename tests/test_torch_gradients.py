@@ -17,7 +17,8 @@ from torch.nn.attention import flex_attention
 
 import irc
 from irc import interpreter
-from irc.frontends.torch.tensors import to_array, to_tensor
+from irc.frontends.torch.tensors import to_array
+from irc.torch_arrays import to_tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 aten = torch.ops.aten

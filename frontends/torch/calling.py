@@ -21,8 +21,9 @@ from irc.diagnostics import fail
 from irc.frontends.torch.parameters import COMPILED_WITH, Parameters, described, same_constant
 from irc.frontends.torch.results import Results
 from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
-from irc.frontends.torch.tensors import state_of, to_array, to_tensor, why_not_dense
+from irc.frontends.torch.tensors import state_of, to_array, why_not_dense
 from irc.ir import Function
+from irc.torch_arrays import to_tensor
 from irc.types import TensorType
 
 WORK = 1_000_000  # of finding an element that two tensors share

@@ -30,8 +30,9 @@ from irc.frontends.torch.plain_data import (
     stated_structure,
 )
 from irc.frontends.torch.results import Reference, Result, Results, laid_out, order_in_memory
-from irc.frontends.torch.tensors import constant, to_tensor
+from irc.frontends.torch.tensors import constant
 from irc.ir import Function
+from irc.torch_arrays import to_tensor
 from irc.weights import Tensor
 
 ARGUMENTS = {each.__name__.removesuffix("Argument"): each

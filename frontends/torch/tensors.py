@@ -1,4 +1,4 @@
-"""Tensors of PyTorch as arrays and as constants, and back; and which of them hold elements that irc reads."""
+"""Tensors of PyTorch as arrays and as constants, and which of them hold elements that irc reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.frontends.torch.reading import DTYPES, TORCH_DTYPES
+from irc.frontends.torch.reading import DTYPES
+from irc.torch_arrays import array_of
 from irc.weights import Tensor
 
 
@@ -64,13 +65,7 @@ def to_array(tensor: torch.Tensor, name: str = "it") -> Any:
     reason = why_not_dense(tensor)
     if reason is not None:
         raise fail("torch.tensor", f"{name} is {reason}", expected="a dense tensor with elements")
-    dtype = element_type(tensor.dtype)
-    dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    if dtype.is_float and dtype.bits <= 16 and dtype.name != "f16":  # NumPy itself knows neither bf16 nor 8-bit floats
-        array = dense.view(torch.uint8 if dtype.bits == 8 else torch.uint16).numpy().view(dtype.numpy)
-    else:
-        array = dense.numpy()
-    array = array.view()
+    array = array_of(tensor, element_type(tensor.dtype)).view()
     array.flags.writeable = False
     return array
 
@@ -78,16 +73,3 @@ def to_array(tensor: torch.Tensor, name: str = "it") -> Any:
 def stand_in(tensor: torch.Tensor) -> Any:
     """An array of the tensor's shape and element type, for checks: it has no elements of its own."""
     return np.broadcast_to(np.empty((), element_type(tensor.dtype).numpy), tuple(tensor.shape))
-
-
-def to_tensor(array: Any, dtype: DType) -> torch.Tensor:
-    """An array of such elements as a tensor."""
-    theirs, shape = TORCH_DTYPES[dtype], np.shape(array)
-    if 0 in shape:
-        return torch.empty(shape, dtype=theirs)  # NumPy's strides of empty arrays are not PyTorch's
-    array = np.ascontiguousarray(array).reshape(shape)  # which would give a scalar an axis
-    if array.dtype.kind == "V" or dtype.name == "bf16" or (dtype.is_float and dtype.bits <= 8):
-        return torch.from_numpy(array.view(np.uint8 if dtype.bits == 8 else np.uint16).copy()).view(theirs)
-    # Of NumPy's two types of 64-bit integers PyTorch takes one; ONNX Runtime gives the other.
-    array = array.astype(array.dtype.newbyteorder("="), copy=False).view(array.dtype.name)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -87,7 +87,7 @@ class Recording:
     """The ATen operations of a host program, recorded for symbolic sizes."""
 
     def __init__(self, module: Module, program: Any) -> None:
-        from irc.frontends.torch.tensors import to_tensor
+        from irc.torch_arrays import to_tensor
 
         self.main, self.program = module.main, program
         self.weights = {name: to_tensor(each.array(), each.dtype) for name, each in program.weights.items()}

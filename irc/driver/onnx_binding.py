@@ -16,9 +16,9 @@ from irc.driver.running import as_backend_failed
 from irc.driver.size_assertions import SizeAssertions
 from irc.dtypes import part_of
 from irc.frontends.torch.reading import TORCH_DTYPES
-from irc.frontends.torch.tensors import to_tensor
 from irc.interpreter import check_inputs
 from irc.ir import Function, Value
+from irc.torch_arrays import to_tensor
 
 SHAPES_KEPT = 64  # of results, for so many combinations of sizes
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null

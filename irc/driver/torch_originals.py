@@ -23,9 +23,10 @@ from irc.frontends.torch.importer import argument_names
 from irc.frontends.torch.parameters import example_inputs
 from irc.frontends.torch.programs import ImportableProgram
 from irc.frontends.torch.signatures import given_results
-from irc.frontends.torch.tensors import element_type, to_array, to_tensor
+from irc.frontends.torch.tensors import element_type, to_array
 from irc.module import Module
 from irc.stages import stage
+from irc.torch_arrays import to_tensor
 from irc.verifier import verify
 
 

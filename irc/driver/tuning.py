@@ -110,7 +110,7 @@ def tune(
 
 def as_tensors(function: Function, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a function as PyTorch's tensors; texts and lists as they are."""
-    from irc.frontends.torch.tensors import to_tensor
+    from irc.torch_arrays import to_tensor
 
     arguments = {value.name: value for value in function.arguments if value.name in arrays}
     return {name: arrays[name] if value.dtype.kind in ("string", "opaque") else

@@ -15,7 +15,6 @@ from typing import Any
 from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Expr
-from irc.dtypes import DType
 from irc.execution import Execution
 
 DOMAIN = "torch.ops.aten"
@@ -98,12 +97,16 @@ def run_in_torch(execution: Execution) -> list[Any]:
     if importlib.util.find_spec("torch") is None:
         raise fail("install.missing_extra", "running operators of PyTorch needs torch, which is not installed",
                    help='pip install "irc-compiler[torch]"')  # fmt: skip
+    import numpy as np
     import torch
+
+    from irc.torch_arrays import array_of, to_tensor
 
     operation = execution.operation
     op_type = operation.attributes["op_type"]
     arguments: dict[str, Any] = {
-        name: None if array is None or value is None else _tensor(array, value.dtype)
+        name: None if array is None or value is None
+        else to_tensor(np.array(array, value.dtype.numpy, order="C"), value.dtype)  # a copy, which results may share
         for name, array, value in zip(tensors_of(op_type), execution.arrays, operation.operands, strict=True)}
     arguments |= {name: _evaluated(value, execution) for name, value in operation.attributes["attributes"].items()}
     if op_type in TYPED:
@@ -118,7 +121,7 @@ def run_in_torch(execution: Execution) -> list[Any]:
         if op_type in RANDOM:
             execution.run.sessions[DOMAIN] = torch.get_rng_state()
     outputs = results if isinstance(results, tuple) else (results,)
-    return [_array(each, value.dtype) for each, value in zip(outputs, operation.results, strict=True)]
+    return [array_of(each, value.dtype) for each, value in zip(outputs, operation.results, strict=True)]
 
 
 def alternative(op_type: str) -> str | None:
@@ -153,27 +156,3 @@ def _evaluated(value: Any, execution: Execution) -> Any:
     if isinstance(value, tuple):
         return [_evaluated(part, execution) for part in value]
     return dims.evaluate(value, execution.environment) if isinstance(value, Expr) else value
-
-
-def _tensor(array: Any, dtype: DType) -> Any:
-    """An array as a tensor with memory of its own; NumPy has no narrow floats for PyTorch, but their bits."""
-    import numpy as np
-    import torch
-
-    copied = np.array(array, dtype.numpy, order="C")
-    carrier = _bits(dtype)
-    tensor = torch.from_numpy(copied if carrier is None else copied.view(carrier))
-    return tensor if carrier is None else tensor.view(getattr(torch, dtype.numpy_name))
-
-
-def _array(tensor: Any, dtype: DType) -> Any:
-    import torch
-
-    dense, carrier = tensor.resolve_conj().resolve_neg().contiguous(), _bits(dtype)
-    return dense.numpy() if carrier is None else dense.view(getattr(torch, carrier)).numpy().view(dtype.numpy)
-
-
-def _bits(dtype: DType) -> str | None:
-    """The integers in which elements cross the border that NumPy does not know itself."""
-    is_narrow = dtype.is_float and dtype.bits <= 16 and dtype.name != "f16"
-    return f"uint{dtype.bits}" if is_narrow else None

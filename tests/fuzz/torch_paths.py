@@ -15,8 +15,9 @@ from irc.diagnostics import IrcError
 from irc.driver.callables import compiled_module, imported_program
 from irc.driver.compiled_programs import CompiledProgram
 from irc.driver.running import OnnxProgram
-from irc.frontends.torch.tensors import to_array, to_tensor
+from irc.frontends.torch.tensors import to_array
 from irc.module import Module
+from irc.torch_arrays import to_tensor
 from tests.fuzz.judging import first_difference
 from tests.fuzz.paths import Outcome, described, passed, path_outcomes, quiet
 from tests.fuzz.torch_programs import TorchProgram, judged
