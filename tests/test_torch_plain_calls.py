@@ -16,7 +16,7 @@ from torch.export import Dim
 
 from irc.diagnostics import IrcError
 from irc.driver.callables import CompiledProgram, compile_program
-from irc.driver.plain_calls import SHAPES_KEPT
+from irc.driver.onnx_binding import SHAPES_KEPT
 
 
 class Two(nn.Module):
@@ -134,7 +134,7 @@ def test_threads(program: tuple[nn.Module, CompiledProgram]) -> None:
 def test_few_shapes_are_kept(program: tuple[nn.Module, CompiledProgram]) -> None:
     for rows in range(SHAPES_KEPT + 9):
         program[1](torch.randn(rows, 5), torch.randn(5))
-    assert program[1]._plain is not None and len(program[1]._plain._known) <= SHAPES_KEPT
+    assert program[1]._plain is not None and len(program[1]._plain._fits) <= SHAPES_KEPT
 
 
 def test_dims_that_are_expressions() -> None:
@@ -144,7 +144,7 @@ def test_dims_that_are_expressions() -> None:
     for size in (4, 10, 4):
         x = torch.randn(size)
         torch.testing.assert_close(compiled(x), x.reshape(-1, 2).sum(1))
-    assert compiled._plain is not None and len(compiled._plain._known) == 2
+    assert compiled._plain is not None and len(compiled._plain._fits) == 2
     for size in (5, 34):
         with pytest.raises(IrcError, match=r"run\.dim"):
             compiled(torch.randn(size))

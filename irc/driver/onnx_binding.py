@@ -20,16 +20,17 @@ from irc.interpreter import check_inputs
 from irc.ir import Function, Value
 from irc.torch_arrays import to_tensor
 
-SHAPES_KEPT = 64  # of results, for so many combinations of sizes
+SHAPES_KEPT = 64  # combinations of arguments' shapes
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
 
 
 class Fit(NamedTuple):
     """Of arguments' shapes: the sizes that they give to the symbols, and the shapes of the results at these, each None
-    where it is not known before the run."""
+    where it is not known before the run. It `is_plain` where all are known and no assertion is to be checked."""
 
     sizes: Mapping[Symbol, int]
     results: list[tuple[int, ...] | None]
+    is_plain: bool
 
 
 class BoundProgram:
@@ -55,14 +56,14 @@ class BoundProgram:
         places = {argument: position for position, argument in enumerate(self.main.arguments)}
         self.passed = [(position, places[value])  # results that are arguments
                        for position, value in enumerate(self.main.returned) if value in places]  # fmt: skip
-        self._fits: dict[tuple[torch.Size, ...], Fit | None] = {}  # by the shapes of the arguments
+        self.fits: dict[tuple[torch.Size, ...], Fit | None] = {}  # by the shapes of the arguments
         self._local = threading.local()
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The results; the tensors are such as it `accepts`, without the conj or neg bit."""
         if self.session is None:
             return []
-        fit = self._fit(tensors)
+        fit = self.fit(tensors)
         assert fit is not None
         if self.assertions.operations:
             self.assertions.check(fit.sizes, tensors)
@@ -74,8 +75,8 @@ class BoundProgram:
 
     def run(self, tensors: Sequence[torch.Tensor], shapes: Sequence[tuple[int, ...] | None],
             given_shapes: Sequence[torch.Size]) -> list[torch.Tensor]:  # fmt: skip
-        """The results for tensors of `given_shapes` that are contiguous and on the processor; `shapes` are those of
-        `shapes_for`."""
+        """The results for tensors of `given_shapes` that are contiguous and on the processor; `shapes` are the results'
+        by `fit`."""
         try:
             binding, bound = self._local.binding
         except AttributeError:  # the first call of this thread
@@ -110,25 +111,23 @@ class BoundProgram:
     def accepts(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether tensors have the types that the function states."""
         same = (tensor.dtype is dtype for tensor, dtype in zip(tensors, self.dtypes, strict=True))
-        return all(same) and self._fit(tensors) is not None
+        return all(same) and self.fit(tensors) is not None
 
-    def shapes_for(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...] | None] | None:
-        """The shapes of the results, each None where it is not known before the run; None for arguments whose shapes
-        do not fit."""
-        fit = self._fit(tensors)
-        return None if fit is None else fit.results
-
-    def _fit(self, tensors: Sequence[torch.Tensor]) -> Fit | None:
+    def fit(self, tensors: Sequence[torch.Tensor]) -> Fit | None:
         """How the shapes of arguments fit the function's, None where they do not; the last are kept."""
         shapes = tuple([tensor.shape for tensor in tensors])
         try:
-            return self._fits[shapes]
+            return self.fits[shapes]
         except KeyError:
             sizes = self._sizes(tensors)
-        fit = None if sizes is None else Fit(sizes, [_shape_at(value, sizes) for *_, value in self.results])
-        if len(self._fits) >= SHAPES_KEPT:
-            self._fits.clear()
-        self._fits[shapes] = fit
+        fit = None
+        if sizes is not None:
+            results = [_shape_at(value, sizes) for *_, value in self.results]
+            is_plain = self.session is not None and not self.assertions.operations and None not in results
+            fit = Fit(sizes, results, is_plain)
+        if len(self.fits) >= SHAPES_KEPT:
+            self.fits.clear()
+        self.fits[shapes] = fit
         return fit
 
     def _sizes(self, tensors: Sequence[torch.Tensor]) -> dict[Symbol, int] | None:

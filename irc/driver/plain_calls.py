@@ -10,7 +10,6 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from irc.driver.onnx_binding import BoundProgram
 
-SHAPES_KEPT = 64  # combinations of arguments' shapes
 TENSOR, STRIDED = torch.Tensor, torch.strided  # looked up once: a call costs microseconds
 
 
@@ -22,8 +21,7 @@ class PlainCalls:
 
     def __init__(self, program: BoundProgram) -> None:
         self._program = program
-        self._dtypes = tuple(program.dtypes)
-        self._known: dict[tuple[torch.Size, ...], list[tuple[int, ...]]] = {}  # shapes of results by those of arguments
+        self._dtypes, self._fits = tuple(program.dtypes), program.fits
 
     def __call__(self, tensors: Sequence[Any]) -> Any:
         """The results in order, or NotImplemented."""
@@ -35,24 +33,8 @@ class PlainCalls:
                 return NotImplemented
             given.append(tensor.shape)
         shapes = tuple(given)
-        results = self._known.get(shapes)
-        if results is None:
-            results = self._results_of(tensors)
-            if results is None:
-                return NotImplemented
-            if len(self._known) >= SHAPES_KEPT:
-                self._known.clear()
-            self._known[shapes] = results
-        return self._program.run(tensors, results, shapes)
-
-    def _results_of(self, tensors: Sequence[torch.Tensor]) -> list[tuple[int, ...]] | None:
-        """The shapes of the results; None where the arguments' do not fit, what the program asserts has to be checked,
-        or these are not known before the run."""
-        if self._program.session is None or self._program.assertions.operations or not self._program.accepts(tensors):
-            return None
-        shapes = self._program.shapes_for(tensors) or []
-        known = [shape for shape in shapes if shape is not None]
-        return known if len(known) == len(shapes) else None
+        fit = self._fits.get(shapes) or self._program.fit(tensors)
+        return NotImplemented if fit is None or not fit.is_plain else self._program.run(tensors, fit.results, shapes)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
