@@ -23,6 +23,7 @@ from irc.torch_arrays import to_tensor
 pytestmark = pytest.mark.filterwarnings("ignore")
 aten = torch.ops.aten
 PATHS = ("interpreter", "onnx", "triton")
+TOLERANCES = {torch.float64: 1e-12}  # of results and of what is about 1; others 2e-5
 
 
 def run(path: str, function: Callable[..., Any], *tensors: torch.Tensor) -> list[torch.Tensor]:
@@ -40,7 +41,8 @@ def check(path: str, function: Callable[..., Any], *tensors: torch.Tensor) -> No
     expected = function(*tensors)
     expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
     for result, reference in zip(run(path, function, *tensors), expected, strict=True):
-        torch.testing.assert_close(result, reference, rtol=2e-5, atol=2e-5, equal_nan=True)
+        tolerance = TOLERANCES.get(reference.dtype, 2e-5)
+        torch.testing.assert_close(result, reference, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def convolution(seed: int) -> tuple[Callable[..., Any], tuple[torch.Tensor, ...]]:
