@@ -38,7 +38,8 @@ class CompiledProgram:
     Arguments are bound as Python binds them. Python constants (numbers, strings, None) must equal those of the example
     inputs, except integers that `dynamic_shapes` makes dynamic. Raises `run.input_missing`, `run.input_unknown`,
     `run.input_shape`, `run.input_dtype`, `run.dim_range`, `run.dim_conflict`, `run.input_alias` and `torch.tensor`,
-    naming the argument: `past["k"][0]`.
+    naming the argument: `past["k"][0]`; `run.assert` where sizes break what the program asserts; and `backend.failed`
+    where the run itself fails, which with Triton includes such assertions.
 
     A result that is an argument, a parameter or a buffer, or a view of one or of another result, is returned as such
     where the exported program shows it. Any other has contiguous memory of its own, with its dims in the memory order
@@ -134,8 +135,11 @@ def load_compiled(folder: str | Path) -> CompiledProgram:
     The program is called as the one that was saved. The buffers that it writes are its own, with the contents that they
     had when it was saved. Neither torch.export nor a pass is run, and nothing is unpickled; classes of arguments and
     results must be imported before. The folder of a program for Triton has Python code, which is run: load it only if
-    you trust who has written it; the folder must stay while the program is used. Raises `compiled.folder` for a folder
-    that is damaged or is none, `compiled.version`, `compiled.class`, `install.missing_extra` and `backend.failed`.
+    you trust who has written it; the folder must stay while the program is used.
+
+    Raises `usage.value` for what is no path, `compiled.folder` for a folder that is damaged or is none,
+    `compiled.version`, `compiled.class`, `onnx.external_outside` for a model that names a file outside of the folder,
+    `install.missing_extra` and `backend.failed`.
     """
     check_argument("folder", folder, (str, os.PathLike), "the path of a folder that save() has written")
     require("torch", "torch", "running a saved program")

@@ -86,8 +86,15 @@ def compile(
 
     With `figures` the report of a Triton program has those of one run, as `kernels` gives them.
 
-    A PyTorch program with example `inputs` (and `kwargs`) is compiled into a function of the same signature instead:
-    see `callables.compile_program`. To write it, give `irc.from_torch(program, inputs)`.
+    A PyTorch program (a torch.nn.Module, a GraphModule, a function of tensors or an ExportedProgram) is compiled into a
+    function of the same signature instead, a `CompiledProgram`, with example `inputs`: a tuple of positional ones, a
+    dictionary of keyword ones, or one tensor; `kwargs` are keyword ones in addition. `dynamic_shapes` are as in
+    torch.export, but arguments may be left out, and a dim may be a name: {"ids": {1: "S"}}. ONNX Runtime runs it on the
+    CPU, Triton on the inputs' GPU, or interpreted without one. To write it, give `irc.from_torch(program, inputs)`.
+
+    Raises `usage.arguments`, `usage.value` and `usage.backend` for arguments; what `load` raises, or `from_torch`;
+    `pass.*` for a pipeline; `backend.unsupported` for what the backend lacks; `file.exists` and `file.unreadable` for
+    the output; `install.missing_extra`; and `backend.failed` where ONNX Runtime or Triton fails.
     """
     if is_torch(source) or (callable(source) and not isinstance(source, Module)):
         if output is not None or keep_kernels or figures or onnx is not None:

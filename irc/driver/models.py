@@ -420,7 +420,9 @@ def from_torch(program: Any, inputs: Any = (), dynamic_shapes: Any = None, kwarg
     `inputs` are example inputs: a tuple of positional ones, a dictionary of keyword ones, or one tensor; `kwargs` are
     keyword ones in addition to positional ones; `dynamic_shapes` as in `compile`. Constants share memory with the
     program's weights: after a write to these, reading the module's constants raises `weights.changed`. Raises
-    `install.missing_extra` where torch is not installed, `torch.export` and `torch.unsupported`.
+    `install.missing_extra` where torch is not installed, `usage.value` for inputs that are none, `torch.export` where
+    PyTorch cannot export the program, `torch.unsupported` for operators that irc lacks, and `torch.tensor` and
+    `type.dtype` for weights whose elements it cannot read.
     """
     require("torch", "torch", "reading a PyTorch program")
     from irc.frontends.torch import from_torch as read
