@@ -62,19 +62,19 @@ def test_architectures(name: str, sizes: str) -> None:
         with torch.no_grad():
             expected = pytree.tree_leaves(case.module(**inputs))
             for result, reference in zip(graph(*inputs.values()), expected, strict=True):
-                assert relative_error(result.numpy(), reference.numpy()) < 1e-4
+                assert relative_error(result.numpy(), reference.numpy()) < 1e-5
 
 
 @pytest.mark.parametrize("start", range(0, 24, 6))
 def test_random_programs(start: int) -> None:
+    """Each has a graph, which computes what the program does."""
     failures = []
     for index in range(start, start + 6):
         program = program_of(Job("torch", 31, index, chosen("default")))
         with quiet():
             imported, convention = imported_as_exported(program)
             outcomes = outcomes_of({"fx": partial(as_program, imported, convention)}, program)
-        failures += [(index, outcome) for outcome in outcomes
-                     if outcome.is_failure and "fx." not in str(outcome)]  # fmt: skip
+        failures += [(index, outcome) for outcome in outcomes]
     assert not failures
 
 
