@@ -318,6 +318,58 @@ def test_modules_do_what_users_expect_of_them() -> None:
     close(compiled(outer)(x), outer(x))
 
 
+def test_weights_that_are_inference_tensors_are_live() -> None:
+    with torch.inference_mode():
+        module, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
+        program = compiled(module)
+        close(program(x), module(x))
+        module.load_state_dict({name: value * 3 for name, value in module.state_dict().items()})
+        close(program(x), module(x))
+
+
+class Counting(nn.Module):
+    """A buffer that is read before it is written, which the gradient needs as it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([0.5]))
+        self.register_buffer("b", torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = (x * self.w + self.b).sin()
+        self.b.add_(1)
+        return y
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+@pytest.mark.parametrize("make", [Counting, lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))])
+def test_buffers_that_are_read_and_written_in_training(make: Any, backend: str) -> None:
+    module = make().train()
+    expected, program = copy.deepcopy(module), compiled(module, backend=backend)
+    for _ in range(3):
+        x = torch.randn(4, 3, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        program(x).square().sum().backward()
+        expected(y).square().sum().backward()
+        close(x.grad, y.grad)
+        for one, other in zip(module.state_dict().values(), expected.state_dict().values(), strict=True):
+            close(one, other)
+    assert not any(graph.in_pytorch for graph in irc.report().graphs)
+
+
+def test_gradients_of_complex_factors() -> None:
+    def program(z: torch.Tensor) -> torch.Tensor:
+        return (z * (2 - 1j)).real + (z.conj() * z).imag
+
+    z = torch.randn(4, dtype=torch.complex64)
+    gradients = []
+    for run in (compiled(program), program):
+        leaf = z.clone().requires_grad_()
+        run(leaf).sum().backward()
+        gradients.append(leaf.grad)
+    close(*gradients)
+
+
 def test_graphs_are_as_many_as_the_counters_of_pytorch_expect() -> None:
     counter = CompileCounterWithBackend("irc")
     program = torch.compile(small_network(), backend=counter)

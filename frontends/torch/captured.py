@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._functorch._aot_autograd.descriptors import InputMutationAOTOutput
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.export.graph_signature import (
     ExportGraphSignature,
@@ -30,6 +31,7 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 from torch.fx.passes.utils.fuser_utils import fuse_by_partitions, validate_partition
 from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import CheckpointPolicy
 
 from irc.diagnostics import IrcError
 from irc.frontends.torch.importer import Importer
@@ -197,6 +199,21 @@ def divided(graph: GraphModule, calls: Container[str] = ()) -> Division:
     fuse_by_partitions(graph, groups, prefix=PART)
     parts = tuple(node.target for node in graph.graph.nodes if node.op == "call_module")
     return Division(graph, parts, counts, len(computed))
+
+
+def copy_written_arguments(joint: GraphModule) -> None:
+    """Copies, in a joint graph, of the arguments that are written after the forward graph has run: what the backward
+    graph reads of them must be what they were. PyTorch's partition saves the argument itself, or what is computed of it
+    again."""
+    (written,) = joint.graph.find_nodes(op="output")
+    inputs = {each.mutated_input for each in written.meta["desc"] if isinstance(each, InputMutationAOTOutput)}
+    for node in joint.graph.find_nodes(op="placeholder"):
+        if node.meta["desc"] in inputs:
+            with joint.graph.inserting_after(node):
+                copy = joint.graph.call_function(torch.ops.aten.clone.default, (node,))
+            copy.meta.update(node.meta, recompute=CheckpointPolicy.MUST_SAVE)
+            node.replace_all_uses_with(copy, delete_user_cb=lambda user, copy=copy: user is not copy)
+    joint.recompile()
 
 
 class _Readable(OperatorSupportBase):

@@ -28,7 +28,8 @@ from irc.types import TensorType
 
 # Arguments that say where results are and how they lie in memory, and whose numbers those drawn are.
 NOT_KEPT = ("device", "layout", "pin_memory", "memory_format", "generator", "dtype")
-BY_OTHER_ROWS = ("native_dropout", "unique_consecutive")  # which make calls where irc does not compute the results
+# Which make calls where irc does not compute the results.
+BY_OTHER_ROWS = ("_conj", "native_dropout", "unique_consecutive")
 
 
 def call(op_type: str, *arguments: Any, **options: Any) -> Any:
@@ -69,6 +70,12 @@ def _type(example: torch.Tensor, dim: Callable[[Any], Dim], symbols: dict[Any, A
 
 ROWS = [Row(partial(call, op_type), (op_type if "." in op_type else f"{op_type}.default",))
         for op_type in aten.OPERATORS if op_type not in BY_OTHER_ROWS]  # fmt: skip
+
+
+@reads("_conj")
+def conjugate(self):
+    """Of a Python number, too, as in the gradient of a product by one."""
+    return call("_conj", self) if isinstance(self, Value) else complex(self).conjugate()
 
 
 @reads("native_dropout")

@@ -441,6 +441,11 @@ def same(self, **options):
     return self
 
 
+@reads("_neg_view")
+def negative_view(self):
+    return ops.neg(self)
+
+
 @reads("copy")
 def copy(self, src, non_blocking=False):
     """`src` in the type and the shape of `self`."""

@@ -24,7 +24,14 @@ from irc.diagnostics import IrcError, check_argument, fail
 from irc.driver.compile_cache import compiled_code
 from irc.driver.compile_report import GraphRecord, GraphReport, add_graph
 from irc.driver.models import Backend, Settings, read_pipeline
-from irc.frontends.torch.captured import divided, import_part, is_computed, program_of, ranges_of
+from irc.frontends.torch.captured import (
+    copy_written_arguments,
+    divided,
+    import_part,
+    is_computed,
+    program_of,
+    ranges_of,
+)
 from irc.frontends.torch.exporting import decompositions
 from irc.frontends.torch.results import laid_out, order_in_memory
 from irc.frontends.torch.tensors import state_of
@@ -97,7 +104,7 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
     compiled = aot_autograd(
         fw_compiler=partial(compiler, "forward"), bw_compiler=partial(compiler, "backward"),
         inference_compiler=partial(compiler, "inference"), decompositions=lambda: decompositions()[0],
-        partition_fn=min_cut_rematerialization_partition)  # fmt: skip
+        partition_fn=partitioned)  # fmt: skip
     # oneDNN's LSTM layer keeps nothing for gradients where AOTAutograd runs it: PyTorch's own cells do.
     # `torch.backends.mkldnn.flags` would set TF32 too, of which PyTorch warns.
     enabled = torch._C._get_mkldnn_enabled()
@@ -107,6 +114,13 @@ def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = Non
     finally:
         torch._C._set_mkldnn_enabled(enabled)
     return result
+
+
+def partitioned(joint: GraphModule, inputs: Sequence[Any], **options: Any) -> tuple[GraphModule, GraphModule]:
+    """The graphs of the forward and the backward pass."""
+    copy_written_arguments(joint)
+    graphs: tuple[GraphModule, GraphModule] = min_cut_rematerialization_partition(joint, inputs, **options)
+    return graphs
 
 
 class Compiler:
@@ -178,7 +192,9 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
                 same = [index for index, state in zip(frozen, states, strict=True)
                         if state_of(arguments[index]) == state]  # fmt: skip
                 self.compiled, self.frozen, self.is_changed = None, [] if self.is_changed else same, True
-            frozen, states = self.frozen, [state_of(arguments[index]) for index in self.frozen]
+            # PyTorch does not count the writes to inference tensors.
+            frozen = self.frozen = [index for index in self.frozen if not arguments[index].is_inference()]
+            states = [state_of(arguments[index]) for index in frozen]
             try:
                 run = self._compile(arguments)
             except IrcError as error:
