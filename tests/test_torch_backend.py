@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -296,6 +297,31 @@ def test_several_threads() -> None:
         for index, x in enumerate(inputs):
             for result in results[index]:
                 close(result, model(x))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_results_share_memory_as_eager_ones_do(training: bool, dynamic: bool) -> None:
+    """Views of a result, of what PyTorch computes between parts, and of an argument."""
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = x + 1
+        drawn = torch.poisson(y.detach().abs()) + 1
+        return y, y[0], y.t(), y.view(-1)[2:4], drawn, drawn.narrow(1, 1, 2), x[1:], y * 2
+
+    def sharing(results: Sequence[torch.Tensor], x: torch.Tensor) -> list[list[bool]]:
+        memory = [each.untyped_storage().data_ptr() for each in (*results, x)]
+        return [[one == other for other in memory] for one in memory]
+
+    torch._dynamo.reset()
+    x = torch.randn(3, 4, requires_grad=training)
+    actual, expected = torch.compile(program, backend="irc", dynamic=dynamic)(x), program(x)
+    assert sharing(actual, x) == sharing(expected, x)
+    assert [each.stride() for each in actual] == [each.stride() for each in expected]
+    for index in (0, 1, 2, 3, 6, 7):
+        close(actual[index], expected[index])
+    with torch.no_grad():
+        actual[0].zero_()
+        assert not actual[2].any()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -338,3 +339,40 @@ def test_numbers_that_are_rounded_in_a_kernel() -> None:
     x = torch.randn(5, 1).half()
     compiled = irc.compile(program, (x,), backend="triton", dynamic_shapes=({0: "B"},))
     torch.testing.assert_close(compiled(x), program(x))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("norm", [None, nn.LayerNorm(8)], ids=["plain", "norm"])
+def test_padding_of_encoders(norm: Any, backend: str) -> None:
+    """Without gradients eager PyTorch gives 0 there, where the padding is at the ends of rows; else numbers."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, norm=norm).eval()
+    x, at_ends = torch.randn(2, 5, 8), torch.tensor([[False] * 5, [False, False, True, True, True]])
+    optimized = irc.compile(encoder, (x,), backend=backend, kwargs={"src_key_padding_mask": at_ends})
+    assert "forward" not in vars(encoder)
+    within = torch.tensor([[True] + [False] * 4, [False, False, True, False, True]])
+    whole_row = torch.tensor([[False] * 5, [True] * 5])
+    for padding in (at_ends, within, whole_row):
+        with torch.no_grad():
+            expected = encoder(x, src_key_padding_mask=padding)
+        assert norm is not None or bool((expected[padding] == 0).all()) == (padding is not within)
+        torch.testing.assert_close(optimized(x, src_key_padding_mask=padding), expected, atol=1e-5, rtol=1e-5)
+
+
+@dataclass
+class Measured:
+    sample: Any
+    weight: int = 3
+
+
+def test_dataclasses_that_pytorch_does_not_know() -> None:
+    def program(given: Measured) -> Measured:
+        return Measured(given.sample["x"] * given.weight)
+
+    x = torch.randn(3)
+    optimized = irc.compile(program, (Measured({"x": x}),))
+    result = optimized(Measured({"x": x + 1}))
+    assert type(result) is Measured
+    torch.testing.assert_close(result.sample, (x + 1) * 3)
+    with pytest.raises(IrcError, match=r"run\.input_shape"):
+        optimized(Measured({"x": x}, 4))

@@ -129,7 +129,19 @@ def antialiased(x: torch.Tensor) -> Any:
 
 def widths(x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Any:
     return (x.view(torch.int8), x.view(torch.int16), x.view(torch.int64), y.view(torch.float32),
-            z.view(torch.int32), z.view(torch.bfloat16))
+            z.view(torch.int32), z.view(torch.bfloat16), (y % 2).view(torch.bool), (y % 3 == 0).view(torch.uint8),
+            (x > 0).view(torch.float32), (x > 0).view(torch.int16))
+
+
+def wide_numbers(z: torch.Tensor, x: torch.Tensor) -> Any:
+    """Views of complex numbers as others, and of others as these."""
+    return (z.view(torch.float32), z.view(torch.int64), z.view(torch.uint8), z[0, 0].view(torch.int64) + 1,
+            x.view(torch.complex64) * 2, x.double().view(torch.complex128), x.double().view(torch.complex64) + 1,
+            x.view(torch.int16).view(torch.complex64) + 1)
+
+
+def all_and_any(x: torch.Tensor) -> Any:
+    return (*(aten._is_all_true(x > low) for low in (-99, 0)), *(aten._is_any_true(x > low) for low in (0, 99)))
 
 
 def stated_types(x: torch.Tensor, y: torch.Tensor) -> Any:
@@ -167,6 +179,8 @@ FAMILIES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "functions of scores": (flex, (random(2, 4, 8, 16), random(2, 2, 8, 16), random(2, 2, 8, 16), random(4))),
     "antialiased": (antialiased, (random(2, 3, 8, 7),)),
     "widths": (widths, (random(3, 4), whole(0, 90, 2, 8, dtype=torch.uint8), random(2, 2).double())),
+    "wide numbers": (wide_numbers, (torch.complex(random(3, 4), random(3, 4)), random(3, 4))),
+    "all and any": (all_and_any, (random(3, 4),)),
     "medians": (medians, (torch.where(random(7, 3) > 0.4, nan, random(7, 3)),)),
     "stated types": (stated_types, (random(30, 40).half() * 300 + 1, whole(1, 9, 5))),
     "rounding": (rounding, (random(4, 3), random(3).abs() * 0.1, whole(0, 9, 3, dtype=torch.int32))),

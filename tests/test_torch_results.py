@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -214,43 +216,84 @@ def test_results_have_memory_of_their_own(backend: str) -> None:
             result.fill_(7)
 
 
+def add_one(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1)
+
+
+def step(module: nn.Module) -> None:
+    module.double().float()(torch.randn(2, 3)).sum().backward()
+    torch.optim.SGD(module.parameters(), 0.1).step()
+
+
+def doubled(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in module.state_dict().items()}
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "load_state_dict": lambda module: module.load_state_dict(doubled(module)),
+    "assigned": lambda module: module.load_state_dict(doubled(module), assign=True),
+    "replaced": lambda module: setattr(module[0], "weight", nn.Parameter(torch.randn(2, 3))),
+    "other memory": lambda module: setattr(module[0].weight, "data", torch.randn(2, 3)),
+    "added to": add_one,
+    "trained": step,
+}
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_changed_weights_are_announced(backend: str) -> None:
-    """A compiled program keeps its weights: it says so once when the module has others."""
-    def step(module: nn.Sequential) -> None:
-        module(torch.randn(2, 3)).sum().backward()
-        torch.optim.SGD(module.parameters(), 0.1).step()
-
-    changes: dict[str, Callable[[nn.Sequential], Any]] = {
-        "load_state_dict": lambda module: module.load_state_dict(nn.Sequential(nn.Linear(3, 2)).state_dict()),
-        "assigned": lambda module: module.load_state_dict(nn.Sequential(nn.Linear(3, 2)).state_dict(), assign=True),
-        "replaced": lambda module: setattr(module[0], "weight", nn.Parameter(torch.randn(2, 3))),
-        "converted": lambda module: module.double(),
-        "trained": step,
-    }
-    for name, change in list(changes.items())[: 1 if backend == "triton" else None]:
-        module, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(2, 3)
-        optimized, before = irc.compile(module, (x,), backend=backend), module(x).detach()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert_like(optimized(x), before)
+def test_weights_are_those_of_the_module(backend: str, training: bool) -> None:
+    """Buffers that the program writes too."""
+    module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).train(training)
+    twin, x = copy.deepcopy(module), torch.randn(4, 3)
+    optimized = irc.compile(module, (x,), backend=backend)
+    for change in CHANGES.values():
+        torch.manual_seed(0)
         change(module)
-        with pytest.warns(UserWarning, match="weights of Sequential have changed.*compile it again") as caught:
-            assert_like(optimized(x), before)
-        assert len(caught) == 1 and caught[0].filename == __file__, name
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            optimized(x)
+        torch.manual_seed(0)
+        change(twin)
+        for _ in range(2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert_like(optimized(x), twin(x).detach())
+        assert_like(list(module.state_dict().values()), list(twin.state_dict().values()))
 
 
-def test_changed_weights_of_a_function_are_announced() -> None:
-    linear, x = nn.Linear(3, 2), torch.randn(2, 3)
-    for program in (linear.forward, lambda x: linear(x) * 2):
+def test_weights_that_cannot_be_followed_are_refused() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    changes: dict[str, tuple[Callable[[Tied], Any], str]] = {
+        "converted": (lambda module: module.double(), r"float64\[3.* on cpu now"),
+        "other shape": (lambda module: setattr(module.first, "bias", nn.Parameter(torch.ones(1))), r"float32\[1\]"),
+        "gone": (lambda module: setattr(module.first, "bias", None), "no dense tensor"),
+        "no longer one": (lambda module: setattr(module.second, "weight", nn.Parameter(torch.ones(3, 3))), "its own"),
+    }
+    for change, words in changes.values():
+        module, x = Tied(), torch.randn(2, 3)
+        optimized = irc.compile(module, (x,))
+        optimized(x)
+        change(module)
+        for _ in range(2):
+            with pytest.raises(IrcError, match=rf"weights\.changed[^$]*{words}"):
+                optimized(x)
+
+
+def test_weights_of_a_function_are_those_of_its_modules() -> None:
+    linear, x, offset = nn.Linear(3, 2), torch.randn(2, 3), torch.ones(2)
+    for program in (linear.forward, lambda x: linear(x) * 2, lambda x: x[:, :2] + offset):
         optimized = irc.compile(program, x)
         optimized(x)
         linear.load_state_dict(nn.Linear(3, 2).state_dict())
-        with pytest.warns(UserWarning, match="have changed"):
-            optimized(x)
+        offset.add_(1)
+        assert_like(optimized(x), program(x).detach())
 
 
 def test_every_weight_is_looked_at() -> None:
@@ -258,9 +301,19 @@ def test_every_weight_is_looked_at() -> None:
     optimized, x = irc.compile(module, (torch.randn(1, 2),)), torch.randn(1, 2)
     with torch.no_grad():
         module[49].bias.zero_()
-    with pytest.warns(UserWarning, match="have changed"):
-        for _ in range(4):
-            optimized(x)
+    assert_like(optimized(x), module(x).detach())
+
+
+def test_what_is_saved_has_the_weights_of_now(tmp_path: Path) -> None:
+    module, x = nn.Sequential(nn.Linear(3, 2)), torch.randn(2, 3)
+    optimized = irc.compile(module, (x,))
+    add_one(module)
+    optimized.save(tmp_path / "saved")
+    assert_like(irc.load_compiled(tmp_path / "saved")(x), module(x).detach())
+    pickle.dumps(optimized)
+    add_one(module)
+    with pytest.raises(IrcError, match=r"compiled\.unsaved"):
+        pickle.dumps(optimized)
 
 
 class Scaled(nn.Module):

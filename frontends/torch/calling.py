@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +15,13 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
+from irc.frontends.torch.live_weights import Weights, tensors_of
 from irc.frontends.torch.parameters import COMPILED_WITH, Parameters, described, same_constant
 from irc.frontends.torch.results import Results
 from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
-from irc.frontends.torch.tensors import state_of, to_array, why_not_dense
+from irc.frontends.torch.tensors import to_array, why_not_dense
 from irc.ir import Function
+from irc.module import Module
 from irc.torch_arrays import to_tensor
 from irc.types import TensorType
 
@@ -59,20 +58,19 @@ class Convention:
     held: Mapping[str, Any]
     types: Mapping[str, TensorType]
     names: Mapping[str, str]  # what the function's arguments are called in errors
-    weights: Snapshot
+    weights: Weights
 
     @classmethod
     def of(cls, source: Any, parameters: Parameters, program: ExportedProgram, functional: ExportedProgram,
-           function: Function) -> Convention:  # fmt: skip
+           function: Function, read: Callable[[], Module]) -> Convention:  # fmt: skip
         """Of a program: `program` is what PyTorch exported of `source`, `functional` the same without anything done in
-        place, and `function` what the importer made of that."""
+        place, and `function` what `read`, the importer, made of that."""
         signature = functional.graph_signature
         assert program.call_spec.in_spec is not None and program.call_spec.out_spec is not None
         taken = [spec.arg.name for spec in taken_inputs(signature)]
         tensors = {**program.constants, **program.state_dict}
         held = {spec.arg.name: tensors[spec.target] for spec in signature.input_specs if spec.target in tensors}
-        constants = {str(spec.target) for spec in signature.input_specs
-                     if spec.arg.name in held and spec.arg.name not in taken}  # fmt: skip
+        targets = {spec.arg.name: str(spec.target) for spec in signature.input_specs if spec.arg.name in held}
         given = [spec.arg for spec in signature.input_specs if spec.kind is InputKind.USER_INPUT]
         labels = dict(zip((spec.name for spec in given), parameters.labels, strict=True))
         return cls(
@@ -83,7 +81,7 @@ class Convention:
             dict(zip(taken, (argument.type for argument in function.arguments), strict=True)),
             {argument.name: labels.get(placeholder, argument.name)
              for argument, placeholder in zip(function.arguments, taken, strict=True)},
-            Snapshot.of(source, program, constants))  # fmt: skip
+            Weights.of(source, functional, targets, taken, read))  # fmt: skip
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -118,7 +116,6 @@ class Convention:
     def call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
         """The tensors for a call with these arguments. Raises `run.input_missing`, `run.input_unknown`,
         `run.input_shape`, `run.input_dtype`, `run.input_alias` and `torch.tensor`."""
-        self.weights.warn_if_changed(stacklevel=3)
         leaves = self.parameters.leaves(args, kwargs)
         values = dict(self.held)
         for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
@@ -156,6 +153,15 @@ class Convention:
                 if new is not call.by_placeholder[name]:
                     call.by_placeholder[name].copy_(new)
         return pytree.tree_unflatten(self.results.of(computed, call.by_placeholder), self.outputs)
+
+    def renewed(self) -> tuple[Convention, Module]:
+        """The same with the weights of now, and the module that has these. Raises `weights.changed`."""
+        weights = self.weights.renewed()
+        assert weights.read is not None and weights.program is not None
+        specs = weights.program.graph_signature.input_specs
+        held = {spec.arg.name: tensors_of(weights.program, spec.target)[spec.target] for spec in specs
+                if spec.arg.name in self.held}  # fmt: skip
+        return replace(self, held=held, weights=weights), weights.read()
 
     def held_arrays(self) -> dict[str, Any]:
         """What the program holds of what it writes, copied, by the names of the function's arguments."""
@@ -201,58 +207,6 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
     elif (reason := why_not_dense(leaf)) is not None:
         raise fail("torch.tensor", f"the argument {label} is {reason}", expected="a dense tensor with elements")
     return leaf
-
-
-class Snapshot:
-    """The weights as they were when the program was compiled: it computes with these.
-
-    Each call looks at LOOKED_AT of them, in turn: a model has thousands, and most changes are of all.
-    """
-
-    LOOKED_AT = 32
-
-    def __init__(self, name: str = "", kept: Sequence[tuple[Any, str, torch.Tensor, Any]] = ()) -> None:
-        self.name, self.kept, self.is_warned, self.next = name, kept, not kept, 0
-
-    @classmethod
-    def of(cls, source: Any, program: ExportedProgram, targets: Collection[str]) -> Snapshot:
-        """Of the tensors of a program that have these names."""
-        held: dict[str, Any] = {**program.constants, **program.state_dict}
-        tensors = [held[name] for name in targets if isinstance(held[name], torch.Tensor)]
-        used = {tensor.data_ptr() for tensor in tensors if tensor.numel()}
-        inside = [inner for module in modules_of(source) for inner in module.modules()]
-        holders = [holder for inner in inside for holder in (inner._parameters, inner._buffers)] or [program.state_dict]
-        return cls(type(source).__name__, [
-            (holder, name, each, state_of(each)) for holder in holders for name, each in holder.items()
-            if each is not None and why_not_dense(each) is None and each.data_ptr() in used])  # fmt: skip
-
-    def warn_if_changed(self, stacklevel: int) -> None:
-        """Say once that the weights have changed since; `stacklevel` is that of the program's caller."""
-        if self.is_warned:
-            return
-        looked_at = self.kept
-        if len(looked_at) > self.LOOKED_AT:
-            looked_at = self.kept[self.next : self.next + self.LOOKED_AT]
-            self.next = self.next + self.LOOKED_AT if self.next + self.LOOKED_AT < len(self.kept) else 0
-        for holder, name, tensor, (address, version) in looked_at:  # by hand, since a call costs microseconds
-            if holder.get(name) is tensor and tensor.data_ptr() == address:
-                if version is None or tensor._version == version:
-                    continue
-            self.is_warned = True
-            warnings.warn(f"the weights of {self.name} have changed since it was compiled; the compiled program "
-                          "keeps those of before: compile it again", stacklevel=stacklevel + 1)  # fmt: skip
-            return
-
-
-def modules_of(source: Any) -> list[torch.nn.Module]:
-    """The modules whose weights a program uses: itself, or those that its function is a method of or names."""
-    if isinstance(source, torch.nn.Module):
-        return [source]
-    named = [getattr(source, "__self__", None)]
-    with suppress(TypeError):  # no function of Python
-        variables = inspect.getclosurevars(source)
-        named += [*variables.nonlocals.values(), *variables.globals.values()]
-    return [each for each in named if isinstance(each, torch.nn.Module)]
 
 
 def pairs_in_memory(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irc import ops
-from irc.dtypes import part_of
+from irc.dtypes import DType, part_of
 from irc.frontends.torch.reading import check_call
 from irc.ir import Value
 from irc.op import Builder
@@ -16,7 +16,17 @@ from irc.types import TensorType
 
 def parts_of(z: Value) -> tuple[Value, Value]:
     """The real and the imaginary part of a complex value."""
-    return pair_parts(_call("view_as_real", [z], TensorType(part_of(z.dtype), (*z.shape, 2))))
+    return pair_parts(pairs_of(z))
+
+
+def pairs_of(z: Value) -> Value:
+    """A complex value as pairs of its parts, on a new last axis."""
+    return _call("view_as_real", [z], TensorType(part_of(z.dtype), (*z.shape, 2)))
+
+
+def of_pairs(x: Value, dtype: DType) -> Value:
+    """Pairs on the last axis as complex numbers of this type."""
+    return _call("view_as_complex", [x], TensorType(dtype, x.shape[:-1]))
 
 
 def complex_of(real: Value, imaginary: Value, like: Value) -> Value:

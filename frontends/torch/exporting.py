@@ -28,7 +28,8 @@ from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
 from irc.frontends.torch.dynamic_shapes import DynamicShapes
 from irc.frontends.torch.importer import TABLE
-from irc.frontends.torch.parameters import Parameters, register_caches
+from irc.frontends.torch.padding import padding_as_zeros
+from irc.frontends.torch.parameters import Parameters, register_caches, register_dataclasses
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
 
@@ -54,6 +55,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     modules = source.modules() if isinstance(source, torch.nn.Module) else ()
     if any(type(module).__module__.startswith("transformers.") for module in modules):
         register_caches()
+    register_dataclasses((args, kwargs))
     parameters = Parameters.of(source, pytree.tree_structure((tuple(args), kwargs)))
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
@@ -68,7 +70,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
 
     changed: list[str] = []
     with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
-          _explicit_keywords(module, parameters)):  # fmt: skip
+          _explicit_keywords(module, parameters), padding_as_zeros(module)):  # fmt: skip
         program = _of_most_sizes(export) if dynamic_shapes else export(oblivious=False)
     least = least_right_sizes(program)
     if least:

@@ -63,7 +63,7 @@ from irc.frontends.torch.guards import Guards
 from irc.frontends.torch.reading import UNSUPPORTED, Reading, bound, converted, reading, scalar
 from irc.frontends.torch.signatures import given_results, taken_inputs, updated_input
 from irc.frontends.torch.table import Table, overload_name
-from irc.frontends.torch.tensors import constant, element_type
+from irc.frontends.torch.tensors import constant, element_type, memory_key
 from irc.ir import Function, Value, rename
 from irc.module import Module
 from irc.op import Builder, const, return_
@@ -259,7 +259,7 @@ class Importer:
                 self.values[node] = UNSUPPORTED
                 continue
             data = self._data(str(spec.target), spec.kind)
-            if (key := _memory(data)) not in held:
+            if (key := memory_key(data)) not in held:
                 self.builder.location = Location(name=str(spec.target))
                 held[key] = const(value=constant(data, str(spec.target)), name=str(spec.target))
             self.values[node] = held[key]
@@ -457,13 +457,6 @@ def _symbols_of_extents(program: Program) -> set[Any]:
     tensors = (leaf for example in examples for leaf in pytree.tree_leaves(example) if isinstance(leaf, torch.Tensor))
     sizes = (size for tensor in tensors for size in tensor.shape if isinstance(size, torch.SymInt))
     return {symbol for size in sizes for symbol in size.node.expr.free_symbols}
-
-
-def _memory(data: torch.Tensor) -> tuple[Any, ...]:
-    """What is equal for tensors that are the same memory read in the same way, and for no others."""
-    if not data.numel() or data.layout is not torch.strided:
-        return (id(data),)
-    return data.data_ptr(), data.dtype, tuple(data.shape), data.stride(), data.is_conj(), data.is_neg()
 
 
 def _unused(name: str, taken: Container[str]) -> str:

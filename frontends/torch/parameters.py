@@ -12,7 +12,7 @@ import json
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -190,6 +190,14 @@ def register_caches() -> None:
     from transformers.integrations.executorch import register_dynamic_cache_export_support
 
     register_dynamic_cache_export_support()
+
+
+def register_dataclasses(arguments: Any) -> None:
+    """Make the classes of dataclasses among the arguments known to PyTorch as containers, as its users would."""
+    while unknown := {type(leaf) for leaf in pytree.tree_leaves(arguments)
+                    if is_dataclass(leaf) and not isinstance(leaf, (type, torch.nn.Module))}:  # fmt: skip
+        for kind in unknown:
+            torch.export.register_dataclass(kind)
 
 
 def children_of(structure: pytree.TreeSpec) -> list[pytree.TreeSpec]:

@@ -112,12 +112,12 @@ def position(find: Any, x: Value, dim: int | None, keepdim: bool) -> Value:
     return ops.reshape(flat, shape=(1,) * x.rank) if keepdim else flat
 
 
-@reads("any", "any.dim", "any.dims")
+@reads("any", "any.dim", "any.dims", "_is_any_true")
 def any_of(self, dim=None, keepdim=False):
     return as_result(ops.reduce_max(counted(self), axes=axes_of(dim, self.rank), keep_dims=keepdim))
 
 
-@reads("all", "all.dim", "all.dims")
+@reads("all", "all.dim", "all.dims", "_is_all_true")
 def all_of(self, dim=None, keepdim=False):
     return as_result(ops.reduce_min(counted(self), axes=axes_of(dim, self.rank), keep_dims=keepdim))
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
-from torch.fx import Node
+from torch.fx import Graph, Node
 from torch.utils import _pytree as pytree
 
 from irc.frontends.torch.signatures import updated_input
@@ -77,17 +77,22 @@ class Results:
         signature = program.graph_signature
         (outputs,) = program.graph.output_node().args
         specs = list(zip(signature.output_specs, outputs, strict=True))
-        arguments = {node: node.name for node in program.graph.find_nodes(op="placeholder")}
+        arguments = placeholders_of(program.graph)
         for spec, each in specs:
             if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION, OutputKind.PARAMETER_MUTATION):
                 arguments.setdefault(each, updated_input(signature, spec))
         returned = [each for spec, each in specs if spec.kind is OutputKind.USER_OUTPUT]
+        return cls.of_graph(program.graph, returned, arguments)
+
+    @classmethod
+    def of_graph(cls, graph: Graph, returned: Sequence[Any], arguments: Mapping[Node, str]) -> Results:
+        """Those of a graph that gives these nodes, of which `arguments` are arguments."""
         given = {node for node in returned if isinstance(node, Node)}
         bases: dict[Any, Node] = {}  # the first node to have some memory: of an argument, or else of a result
-        for node in program.graph.nodes:
+        for node in graph.nodes:
             if (node in arguments or node in given) and (memory := memory_of(node)) is not None:
                 bases.setdefault(memory, node)
-        position = {node: index for index, node in enumerate(program.graph.nodes)}
+        position = {node: index for index, node in enumerate(graph.nodes)}
 
         def result(node: Node) -> Result:
             base = bases.get(memory_of(node))
@@ -131,6 +136,11 @@ class Results:
                        or share_memory(viewed, value_of(result.base)))  # fmt: skip
             return viewed if is_same else None
         return None
+
+
+def placeholders_of(graph: Graph) -> dict[Node, str]:
+    """The placeholders of a graph, with their names."""
+    return {node: node.name for node in graph.find_nodes(op="placeholder")}
 
 
 def path_between(result: Node, base: Node | None, arguments: Mapping[Node, str]) -> set[Node] | None:

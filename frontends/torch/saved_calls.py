@@ -18,7 +18,8 @@ from torch.export.graph_signature import (
 from irc import dims
 from irc.diagnostics import IrcError, fail
 from irc.dims import Dim
-from irc.frontends.torch.calling import Call, Convention, Snapshot, overlap, pairs_in_memory
+from irc.frontends.torch.calling import Call, Convention, overlap, pairs_in_memory
+from irc.frontends.torch.live_weights import Weights
 from irc.frontends.torch.parameters import Parameters
 from irc.frontends.torch.plain_data import (
     Unsaved,
@@ -83,7 +84,7 @@ def restored_call(data: Mapping[str, Any], tensors: Mapping[str, Tensor], functi
         [_restored_argument(each) for each in data["given"]], [_restored_argument(each) for each in data["returned"]],
         taken, list(data["updated"]), _restored_tensors(data["held"], tensors),
         dict(zip(taken, (argument.type for argument in function.arguments), strict=True)), dict(data["names"]),
-        Snapshot())  # fmt: skip
+        Weights())  # fmt: skip
     known = {*convention.held, *(each.name for each in convention.given)}
     if not known.issuperset((*taken, *convention.updated, *results.arguments.values())):
         raise ValueError("it takes what is neither an argument nor held")

@@ -59,6 +59,13 @@ def state_of(tensor: torch.Tensor) -> tuple[int, int | None]:
         return tensor.data_ptr(), None
 
 
+def memory_key(data: torch.Tensor) -> tuple[Any, ...]:
+    """What is equal for tensors that are the same memory read in the same way, and for no others."""
+    if not data.numel() or data.layout is not torch.strided:
+        return (id(data),)
+    return data.data_ptr(), data.dtype, tuple(data.shape), data.stride(), data.is_conj(), data.is_neg()
+
+
 def to_array(tensor: torch.Tensor, name: str = "it") -> Any:
     """A tensor as a read-only array that shares its memory where it can; types that NumPy lacks are those of ml_dtypes.
     Raises `torch.tensor` and `type.dtype`."""

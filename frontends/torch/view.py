@@ -7,7 +7,8 @@ from typing import Any
 
 from irc import dims, ops
 from irc.dims import Dim, maximum
-from irc.dtypes import BOOL, F32, I64, U8, U16, U32, U64, DType
+from irc.dtypes import BOOL, F32, I64, U8, U16, U32, U64, DType, part_of
+from irc.frontends.torch.complex_numbers import of_pairs, pairs_of
 from irc.frontends.torch.reading import (
     axes_of,
     axis_of,
@@ -44,19 +45,38 @@ def reshaped(x: Value, shape: Sequence[Dim]) -> Value:
 @reads("view.dtype")
 def view_as_dtype(self, dtype):
     """The same bits as elements of another type; of other width, more or fewer along the last axis."""
-    target = dtype_of(dtype)
-    old, new = self.dtype.bits, target.bits
-    if old == new:
-        return ops.bitcast(self, to=target)
-    if target is BOOL or self.dtype is BOOL or min(old, new) < 8 or target.is_complex or self.dtype.is_complex:
-        unsupported(f"it takes {self.dtype} for {target}")
-    *lead, last = self.shape
-    if new < old:
-        parts = split_bits(self, UNSIGNED[old], UNSIGNED[new])
+    return viewed_as(self, dtype_of(dtype))
+
+
+def viewed_as(x: Value, target: DType) -> Value:
+    """The bits of x as elements of another type. A bool is a byte, which is true where it is not 0, and a complex
+    number is two of its parts."""
+    old, new = x.dtype.bits, target.bits
+    if min(old, new) < 8:
+        unsupported(f"it takes {x.dtype} for {target}")
+    if x.dtype is target:
+        return x
+    if x.dtype is BOOL:
+        return viewed_as(converted(x, U8), target)
+    if target is BOOL:
+        return ops.not_equal(viewed_as(x, U8), 0)
+    *lead, last = x.shape or (1,)
+    if x.dtype.is_complex:
+        result = viewed_as(ops.reshape(pairs_of(x), shape=(*lead, last * 2)), target)
+    elif target.is_complex:
+        parts = viewed_as(reshaped(x, (*lead, last)), part_of(target))
+        pairs = ops.reshape(parts, shape=(*lead, dims.floor_divide(parts.shape[-1], 2), 2))
+        result = of_pairs(pairs, target)
+    elif old == new:
+        return ops.bitcast(x, to=target)
+    elif new < old:
+        parts = split_bits(x, UNSIGNED[old], UNSIGNED[new])
         return ops.bitcast(ops.reshape(parts, shape=(*lead, last * (old // new))), to=target)
-    count = new // old
-    grouped = ops.reshape(self, shape=(*lead, dims.floor_divide(last, count), count))
-    return ops.bitcast(joined_bits(grouped, UNSIGNED[old], UNSIGNED[new]), to=target)
+    else:
+        count = new // old
+        grouped = ops.reshape(x, shape=(*lead, dims.floor_divide(last, count), count))
+        return ops.bitcast(joined_bits(grouped, UNSIGNED[old], UNSIGNED[new]), to=target)
+    return result if x.rank else reshaped(result, ())
 
 
 UNSIGNED = {8: U8, 16: U16, 32: U32, 64: U64}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from irc.driver.compile_cache import compiled_code
@@ -48,10 +49,11 @@ def imported_program(
 
     args, named = example_inputs(inputs, kwargs)
     importable = ImportableProgram.of(program, args, named, dynamic_shapes)
-    imported = importable.module(type(program).__name__)
+    read = partial(importable.module, type(program).__name__)
+    imported = read()
     verify(imported)
     return imported, Convention.of(program, importable.parameters, importable.exported, importable.functional,
-                                   imported.main)  # fmt: skip
+                                   imported.main, read)  # fmt: skip
 
 
 def compiled_module(
@@ -60,5 +62,8 @@ def compiled_module(
 ) -> CompiledProgram:  # fmt: skip
     """A function that runs the result of `imported_program`, compiled by a pipeline, by default the backend's."""
     settings = Settings.of(settings)
-    code = compiled_code(imported, backend, pipeline, settings, convention.names)
-    return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name, code=code.stored)
+    compile_code = partial(compiled_code, backend=backend, pipeline=pipeline, settings=settings,
+                           called=convention.names)  # fmt: skip
+    code = compile_code(imported)
+    return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name, code=code.stored,
+                           compile_code=compile_code)  # fmt: skip

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from irc import weights
 from irc.diagnostics import Location, check_argument, fail
@@ -26,6 +27,10 @@ from irc.driver.models import Backend, require, require_triton
 from irc.driver.runners import runner_of
 from irc.files import open_inside, replacing_folder
 from irc.module import Module
+from irc.verifier import verify
+
+if TYPE_CHECKING:
+    from irc.driver.compile_cache import CompiledCode
 
 
 class CompiledProgram:
@@ -45,7 +50,9 @@ class CompiledProgram:
     where the exported program shows it. Any other has contiguous memory of its own, with its dims in the memory order
     that they had for the example inputs. Results are on the device of the arguments.
 
-    The weights are those at compilation. If the module's weights have changed since, a call warns, once.
+    The weights are the module's: where they have changed since, a call compiles the program again first, without
+    exporting it. One of another shape or element type raises `weights.changed`. PyTorch counts no writes through
+    `.data` or NumPy, so that these are not seen.
 
     `save` writes it into a folder, from which `irc.load_compiled` makes it again. A pickle of a program that was saved
     or loaded has the name of that folder, and is loaded from there. A copy is the same program, as it is of a function
@@ -53,7 +60,8 @@ class CompiledProgram:
     """
 
     def __init__(self, module: Module | Callable[[], Module], backend: Backend, convention: Any, run: Any, label: str,
-                 plain: Any = None, *, name: str = "", code: StoredCode | None = None) -> None:  # fmt: skip
+                 plain: Any = None, *, name: str = "", code: StoredCode | None = None,
+                 compile_code: Callable[[Module], CompiledCode] | None = None) -> None:  # fmt: skip
         self.name = name
         self._module = module
         self.backend = backend
@@ -62,30 +70,50 @@ class CompiledProgram:
         self._convention = convention
         self._run = run
         self._plain = plain if convention.is_plain else None
-        self._code = code
+        self._code, self._compile_code = code, compile_code
+        self._lock = Lock()
+
+    def _renew(self) -> None:
+        """Compile the program again if its weights have changed."""
+        if not self._convention.weights.is_changed():
+            return
+        with self._lock:
+            if not self._convention.weights.is_changed():  # another thread has done it
+                return
+            assert self._compile_code is not None
+            convention, imported = self._convention.renewed()
+            verify(imported)
+            code = self._compile_code(imported)
+            self._module, self._code, self.saved = code.module, code.stored, None
+            self._run, self.label, plain = code.runner
+            self._plain = plain if convention.is_plain else None
+            self._convention = convention
 
     @property
     def module(self) -> Module:
         """The module after all passes, which are run at the first use where the code was in the cache. Of a loaded
         program it is the interface."""
+        self._renew()
         if not isinstance(self._module, Module):
             self._module = self._module()
         return self._module
 
     def save(self, folder: str | Path) -> None:
-        """Write the program into a folder: the compiled code with the weights at compilation, how it is called, and the
-        buffers that it writes, as they are now. The code is copied; no pass is run. A folder is replaced only where it
-        is empty or has a saved program.
+        """Write the program into a folder: the compiled code with the weights of now, how it is called, and the buffers
+        that it writes, as they are now. The code is copied; no pass is run unless weights have changed. A folder is
+        replaced only where it is empty or has a saved program.
 
         Raises `file.exists`, `file.unreadable`, `compiled.unsaved` for what no file can state, such as an argument of a
         class that is not at the top of a module, and `compiled.folder` where another has changed or removed the code,
         which is in the folder that the program was loaded from, in the cache, or among temporary files.
         """
+        self._renew()
         assert self._code is not None
         place, digest = save_program(self._code, self.backend, self._convention, folder)
         self.saved = str(place), digest
 
     def __reduce__(self) -> tuple[Any, ...]:
+        self._renew()
         if self.saved is None:
             raise fail("compiled.unsaved", "a pickle has the name of a saved program's folder, and this was not saved",
                        help="call save(folder) before")  # fmt: skip
@@ -98,10 +126,10 @@ class CompiledProgram:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._renew()
         if self._plain is not None and not kwargs:
             results = self._plain(args)
             if results is not NotImplemented:
-                self._convention.weights.warn_if_changed(2)
                 return self._convention.structured(results)
         call = self._convention.call(args, kwargs)
         return self._convention.result(self._run(call.tensors), call)

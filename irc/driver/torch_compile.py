@@ -33,7 +33,7 @@ from irc.frontends.torch.captured import (
     ranges_of,
 )
 from irc.frontends.torch.exporting import decompositions
-from irc.frontends.torch.results import laid_out, order_in_memory
+from irc.frontends.torch.results import Results, placeholders_of
 from irc.frontends.torch.tensors import state_of
 from irc.passes.complex_parts import WRITTEN
 from irc.passes.random_numbers import DRAWN
@@ -169,7 +169,8 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         self.is_changed = False
         (given,) = graph.graph.output_node().args
         self.gives_tuple = isinstance(given, (tuple, list))
-        self.orders = [order_in_memory(node.meta["val"]) for node in (given if self.gives_tuple else (given,))]
+        self.results = Results.of_graph(graph.graph, given if self.gives_tuple else (given,),
+                                        placeholders_of(graph.graph))  # fmt: skip
         self.compiled: tuple[Callable[..., Any], list[int], list[tuple[int, int | None]]] | None = None
         self.lock = Lock()
 
@@ -223,7 +224,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         def call(*arguments: Any) -> Any:
             with torch.no_grad():
                 results = run([as_tensor(arguments[index], dtype) for index, dtype in zip(taken, dtypes, strict=True)])
-                results = [laid_out(result, order) for result, order in zip(results, self.orders, strict=True)]
+                results = self.results.of(results, dict(zip(names, arguments, strict=True)))
             return tuple(results) if self.gives_tuple else results[0]
 
         return call

@@ -1,0 +1,58 @@
+"""What TransformerEncoder gives at positions of padding.
+
+Without gradients eager PyTorch computes on nested tensors, which have no padding, and fills it with 0. Where PyTorch
+exports it does not, and leaves numbers there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def padding_as_zeros(module: nn.Module) -> Iterator[None]:
+    """Let the encoders in a module give what they give without gradients while it is exported."""
+    with ExitStack() as stack:
+        for inner in module.modules():
+            if isinstance(inner, nn.TransformerEncoder) and type(inner).forward is nn.TransformerEncoder.forward:
+                stack.enter_context(_filling(inner))
+        yield
+
+
+@contextmanager
+def _filling(encoder: nn.TransformerEncoder) -> Iterator[None]:
+    original: Callable[..., Any] = encoder.forward
+
+    def forward(src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: Any = None) -> Any:
+        if not _computes_nested(encoder, src, mask, src_key_padding_mask):
+            return original(src, mask, src_key_padding_mask, is_causal)
+        norm, encoder.norm = encoder.norm, None
+        try:
+            result = original(src, mask, src_key_padding_mask, is_causal)
+        finally:
+            encoder.norm = norm
+        hidden = src_key_padding_mask != 0
+        begins_again = (hidden[:, :-1] & ~hidden[:, 1:]).any()  # then eager computes with the padding
+        result = result.masked_fill((hidden & ~begins_again).unsqueeze(-1), 0.0)
+        return result if norm is None else norm(result)
+
+    before = vars(encoder).get("forward")
+    encoder.forward = forward
+    try:
+        yield
+    finally:
+        del encoder.forward
+        if before is not None:
+            encoder.forward = before
+
+
+def _computes_nested(encoder: nn.TransformerEncoder, src: Any, mask: Any, padding: Any) -> bool:
+    """Whether eager PyTorch computes on nested tensors, if all padding is at the ends of rows."""
+    return bool(torch.backends.mha.get_fastpath_enabled() and getattr(encoder, "use_nested_tensor", False)
+                and getattr(encoder, "mask_check", True) and not encoder.layers[0].training and src.dim() == 3
+                and mask is None and padding is not None and not torch.is_autocast_enabled())  # fmt: skip
