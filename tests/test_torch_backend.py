@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -202,6 +203,41 @@ def test_floats_that_vary_are_compiled() -> None:
     for factor in (0.1, 0.2, -0.35, 0.5):
         close(fast(x, factor), program(x, factor))
     assert len(irc.report().graphs) == 2 and not any(graph.in_pytorch for graph in irc.report().graphs)
+
+
+OF_SIZES: dict[str, Any] = {
+    "half": lambda x: F.interpolate(x, scale_factor=0.5, mode="bilinear"),
+    "larger": lambda x: F.interpolate(x, scale_factor=1.7),
+    "cubic": lambda x: F.interpolate(x, scale_factor=2.0, mode="bicubic"),
+    "cut": lambda x: x[..., : int(x.shape[-1] * 0.7)] * 2,
+    "rounded": lambda x: x[..., : round(x.shape[-1] * 0.4)] * 2,
+    "share": lambda x: x * (x.shape[-1] / x.shape[-2]),
+}
+OF_NUMBERS: dict[str, tuple[Any, int]] = {  # with how many operations PyTorch runs
+    "power": (lambda x, k: x**k, 1), "slope": (lambda x, k: F.leaky_relu(x, k), 1),
+    "condition": (lambda x, k: x * (k > 2), 0), "absolute": (lambda x, k: x * abs(k), 0),
+    "floor": (lambda x, k: x * math.floor(k / 2), 0), "cut": (lambda x, k: x * int(k / 2), 0),
+    "bits": (lambda x, k: x.long() & k, 0), "threshold": (lambda x, k: F.threshold(x, k, 0), 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_SIZES)
+def test_sizes_that_are_computed_by_floats(name: str) -> None:
+    program = OF_SIZES[name]
+    fast = compiled(program)
+    for height, width in ((8, 8), (9, 7), (10, 12)):
+        x = torch.randn(2, 3, height, width)
+        close(fast(x), program(x))
+    assert not any(graph.in_pytorch for graph in irc.report().graphs)
+
+
+@pytest.mark.parametrize("name", OF_NUMBERS)
+def test_integers_that_vary(name: str) -> None:
+    program, left = OF_NUMBERS[name]
+    fast, x = compiled(program), torch.randn(4, 6)
+    for number in (2, 3, 5, 4, -2):
+        close(fast(x, number), program(x, number))
+    assert max(sum(graph.in_pytorch.values()) for graph in irc.report().graphs) == left
 
 
 def test_custom_operators_run_in_pytorch() -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from sympy import Abs
 from torch._functorch._aot_autograd.descriptors import InputMutationAOTOutput
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.export.graph_signature import (
@@ -22,6 +23,7 @@ from torch.export.graph_signature import (
     InputSpec,
     OutputKind,
     OutputSpec,
+    SymBoolArgument,
     SymFloatArgument,
     SymIntArgument,
     TensorArgument,
@@ -31,6 +33,7 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
 from torch.fx.passes.operator_support import OperatorSupportBase
 from torch.fx.passes.utils.fuser_utils import fuse_by_partitions, validate_partition
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.functions import FloatTrueDiv, IntTrueDiv, ToFloat
 from torch.utils.checkpoint import CheckpointPolicy
 
 from irc.diagnostics import IrcError
@@ -68,15 +71,22 @@ def program_of(graph: GraphModule, ranges: Mapping[Any, Any], held: Mapping[str,
             inputs.append(InputSpec(InputKind.PARAMETER, TensorArgument(node.name), node.name))
         elif isinstance(example, torch.Tensor) and example.dtype in DTYPES:
             inputs.append(InputSpec(InputKind.USER_INPUT, TensorArgument(node.name), None))
-        elif isinstance(example, torch.SymInt) and not example.node.expr.free_symbols <= known:
+        elif isinstance(example, torch.SymInt) and not _is_known(example.node.expr, known):
             inputs.append(InputSpec(InputKind.USER_INPUT, SymIntArgument(node.name), None))
         elif isinstance(example, (float, torch.SymFloat)):  # what Python computes of sizes, as the share of a mean
             inputs.append(InputSpec(InputKind.USER_INPUT, SymFloatArgument(node.name), None))
+        elif isinstance(example, torch.SymBool):
+            inputs.append(InputSpec(InputKind.USER_INPUT, SymBoolArgument(node.name), None))
     (given,) = graph.graph.output_node().args
     results = given if isinstance(given, (tuple, list)) else (given,)
     outputs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(node.name), None)
                for node in results if isinstance(node, Node)]  # fmt: skip
     return CapturedProgram(graph, ExportGraphSignature(inputs, outputs), ranges, held, {})
+
+
+def _is_known(size: Any, symbols: Set[Any]) -> bool:
+    """Whether a size is arithmetic of integers with symbols that are dims."""
+    return size.free_symbols <= symbols and not size.has(ToFloat, FloatTrueDiv, IntTrueDiv, Abs)
 
 
 def ranges_of(graph: GraphModule) -> dict[Any, Any]:

@@ -32,7 +32,7 @@ from torch.utils import _pytree as pytree
 
 from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError, fail
-from irc.dims import Dim, Symbol
+from irc.dims import Dim, Expr, Symbol
 from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.sweeping import sweep
 from irc.frontends.torch import (
@@ -168,7 +168,7 @@ class Importer:
         signature = self.program.graph_signature
         for spec, (placeholder, name) in zip(taken_inputs(signature), argument_names(signature).items(), strict=True):
             node = self.nodes[placeholder]
-            if not isinstance(spec.arg, (TensorArgument, SymIntArgument, SymFloatArgument)):
+            if not isinstance(spec.arg, (TensorArgument, SymIntArgument, SymFloatArgument, SymBoolArgument)):
                 raise fail("torch.unsupported", f"the argument {name} is a {type(node.meta['val']).__name__}",
                            expected="tensors, numbers, strings or None",
                            help="let the program have it otherwise: lambda x: program(x, constant)")
@@ -205,6 +205,8 @@ class Importer:
             return TensorType(I64, ())
         if isinstance(example, (float, torch.SymFloat)):
             return TensorType(F64, ())
+        if isinstance(example, torch.SymBool):
+            return TensorType(BOOL, ())
         return TensorType(element_type(example.dtype), [self.dim(size) for size in example.shape])
 
     def dim(self, size: Any) -> Dim:
@@ -217,6 +219,8 @@ class Importer:
 
         if expression.is_Integer:
             return int(expression)
+        if expression in self.symbols:  # what Python computes of sizes is an argument of a part, or bound
+            return self.symbols[expression].expr
         if isinstance(expression, sympy.Symbol):
             return self._symbol(expression).expr
         arguments = [self._converted(argument) for argument in expression.args]
@@ -356,7 +360,13 @@ class Importer:
         row = TABLE.find(target)
         if row is None:
             raise UnsupportedError(NO_ROW if target is node.target else f"irc has no row for {overload_name(target)}")
-        result = row.function(*arguments, **options)
+        try:
+            result = row.function(*arguments, **options)
+        except TypeError as error:
+            given = pytree.tree_leaves([arguments, options])
+            if not any(isinstance(each, Expr) or (isinstance(each, Value) and each in self.numbers) for each in given):
+                raise
+            raise UnsupportedError("irc reads it with numbers that are known, not with those of a run") from error
         if node.target is with_effects:  # the order of effects comes first
             return (None, *(result if isinstance(result, tuple) else (result,)))
         several = isinstance(node.meta.get("val"), (tuple, list))
