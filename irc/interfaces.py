@@ -24,6 +24,7 @@ from irc.dtypes import DType, limits
 from irc.index_map import Coordinates, axes
 
 Combine = Literal["sum", "prod", "max", "min"]
+Running = Literal["sum", "prod", "max", "min", "log_sum_exp"]  # what a scan combines to
 
 
 class Trait(enum.Enum):
@@ -216,10 +217,11 @@ class Scatter:
 Interface = Pointwise | DataMovement | Reduction | Contraction | Scan | Window | Gather | Scatter
 
 
-def identity(combine: Combine, dtype: DType) -> Any:
+def identity(combine: Running, dtype: DType) -> Any:
     """The neutral element of `combine`, as a NumPy scalar of the type: combined with any x it gives x.
 
-    That of max is -inf, and that of min is inf; in types without infinities, the least and the greatest finite number.
+    That of max and of log_sum_exp is -inf, and that of min is inf; in types without infinities, the least and the
+    greatest finite number.
     """
     if combine in ("sum", "prod"):
         return np.asarray(combine == "prod", dtype.numpy)[()]
@@ -229,4 +231,4 @@ def identity(combine: Combine, dtype: DType) -> Any:
             infinity = np.asarray(np.inf, np.float32).astype(dtype.numpy)
         if np.isinf(infinity.astype(np.float32)):
             smallest, largest = -np.inf, np.inf
-    return np.asarray(smallest if combine == "max" else largest, dtype.numpy)[()]
+    return np.asarray(largest if combine == "min" else smallest, dtype.numpy)[()]

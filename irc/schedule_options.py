@@ -30,7 +30,7 @@ class ScheduleOptions:
         `n` covers it, else the kernel loops over it.
     k: elements in a block along the axes over which products are summed; 16 or more, as `m` and `n` of products are.
     warps: the warps of 32 threads of one program, a power of two.
-    stages: how many iterations of a loop the compiler keeps in flight.
+    stages: how many iterations of a loop the compiler keeps in flight; without effect in a kernel without loops.
     order: of products, how many blocks of rows run in turn for each block of columns, before the next columns: what
         they read of the second operand is then in the cache.
     index_bits: 64 for indices of 64 bits at all sizes, 32 for those of 32, where no size may need more.

@@ -436,8 +436,7 @@ MUTATIONS = (
     ),
     Mutation(
         "scan loops: NaN is lost between blocks", "backends/triton/row_source.py",
-        'call(self._helper("larger" if node.kind == "max" else "smaller"), first, second)',
-        'call(f"tl.{node.kind}imum", first, second)',
+        "call(self._helper(COMBINED[node.kind]), first, second)", 'call(f"tl.{node.kind}imum", first, second)',
         scan_loops("edges and f32"),
     ),
     Mutation(

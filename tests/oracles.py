@@ -140,6 +140,7 @@ def _torch_scan(x: torch.Tensor, kind: str, axis: int, reverse: bool, exclusive:
         "prod": lambda: torch.cumprod(x, axis, dtype=x.dtype),
         "max": lambda: torch.cummax(x, axis).values,
         "min": lambda: torch.cummin(x, axis).values,
+        "log_sum_exp": lambda: torch.logcumsumexp(x, axis),
     }
     done = functions[kind]()
     return done.flip(axis) if reverse else done

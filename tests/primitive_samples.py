@@ -273,6 +273,9 @@ def scanning(name: str, rng: np.random.Generator, dtype: DType) -> Iterator[Samp
         for kind, reverse, exclusive in itertools.product(("sum", "prod", "max", "min"), (False, True), (False, True)):
             x = values(rng, dtype, shape, special=kind in ("max", "min") or dtype.is_integer)
             yield [x], {"kind": kind, "axis": axis, "reverse": reverse, "exclusive": exclusive}
+        if dtype.is_float:
+            attributes = {"kind": "log_sum_exp", "axis": axis, "reverse": True, "exclusive": False}
+            yield [values(rng, dtype, shape)], attributes
 
 
 def sorting(name: str, rng: np.random.Generator, dtype: DType) -> Iterator[Sample]:

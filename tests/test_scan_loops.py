@@ -17,6 +17,7 @@ import torch
 import irc
 from irc import ops
 from irc.backends.triton import emit
+from irc.diagnostics import IrcError
 from irc.dtypes import F32
 from irc.ir import Value
 from irc.kernel import LegalityFailure, derive
@@ -27,6 +28,7 @@ from irc.schedule_options import ScheduleOptions
 from tests import triton_harness as harness
 from tests.fusing import body_of, fused, kernels
 from tests.test_scans import (
+    FLAGS,
     KINDS,
     PROGRAMS,
     before_and_after,
@@ -105,6 +107,24 @@ def test_edges(dtype: str, reverse: bool, tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.signbit(actual[known]), np.signbit(expected[known]))
     text = "".join((tmp_path / "a" / "kernels.py").read_text().split())
     assert "larger(maxima_before," in text and "smaller(minima_before," in text  # interpreted, both keep NaN
+
+
+@pytest.mark.parametrize("reverse, exclusive", FLAGS)
+@pytest.mark.parametrize("block", [8, 2])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f64"])
+def test_logarithms_of_sums(dtype: str, block: int, reverse: bool, exclusive: bool, tmp_path: Path) -> None:
+    """Held and in a loop: nothing overflows, exponentials of -inf add up to 0, and one inf gives inf."""
+    rows = [[-np.inf, -np.inf, 1, np.inf, 2, np.nan, 3], [0, -50, -100, 100, 100, -np.inf, 80], [1, 2, 3, 4, 5, 6, 7],
+            [-np.inf, -np.inf, -np.inf, -np.inf, -np.inf, -np.inf, -1], [np.inf, np.inf, -np.inf, 1, 2, 3, 4],
+            [-800, -801, -800, -799, -700, -600, -500], [-0.0, 0.0, 900, 900, -900, 0, 1]]  # fmt: skip
+    module = in_blocks(lambda x: running(x, "log_sum_exp", reverse=reverse, exclusive=exclusive), f"{dtype}[7, 7]",
+                       m=2, n=block)  # fmt: skip
+    x = np.array(rows).astype(module.main.arguments[0].dtype.numpy)
+    done = harness.run(module, folder=tmp_path / "a", inputs=[x], real_tiles=True, fuse=False)
+    assert done.program.kernels[0].kernel.looped == (block == 2)
+    (actual,) = (output.astype(np.float64) for output in done.outputs.values())
+    expected = by_torch(torch.from_numpy(x.astype(np.float64)), "log_sum_exp", 1, reverse, exclusive).numpy()
+    np.testing.assert_allclose(actual, expected, rtol=ROW_BOUNDS[dtype], atol=ROW_BOUNDS[dtype])
 
 
 NOT_LOOPED = {"before_and_after", "guarded", "of_a_scan", "counted", "flattened"}  # from both ends, or of a single row
@@ -192,6 +212,12 @@ def test_rows_that_would_spill_are_looped_over(function: Callable[..., Any], typ
     assert derive(body_of(trace(function, type_))).looped
 
 
+def test_exponentials_of_integers_are_not_added_up() -> None:
+    with pytest.raises(IrcError, match="exponentials of i32") as raised:
+        trace(lambda x: running(x, "log_sum_exp"), "i32[4]")
+    assert raised.value.code == "type.dtype"
+
+
 # -- what is no kernel -------------------------------------------------------------------------------------------
 
 
@@ -250,6 +276,9 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "bytes": (lambda x: running(x, "sum", exclusive=True), ("i8[512, 16384]",)),
     "f64": (lambda x: running(ops.exp(x), "prod", exclusive=True), ("f64[512, 16384]",)),
     "f16": (lambda x: running(x, "min", reverse=True), ("f16[512, 16384]",)),
+    "logarithms": (lambda x: running(x, "log_sum_exp", exclusive=True), ("f32[512, 16384]",)),
+    "logarithms of f64": (lambda x: running(x, "log_sum_exp", reverse=True), ("f64[512, 16384]",)),
+    "logarithms of a row": (lambda x: running(x, "log_sum_exp"), ("bf16[512, 8192]",)),
 }  # fmt: skip
 
 
@@ -268,7 +297,16 @@ def test_programs_of_pytorch() -> None:
             y = torch.abs(x)
             return torch.cumsum(y, dim=1) / torch.cummax(y, dim=1).values
 
+    class Logarithms(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.logcumsumexp(10 * x, dim=1)
+
     x = torch.randn(3, 10_000, dtype=torch.float64)
+    linear = irc.kernels(irc.from_torch(Logarithms(), (x,)))
+    assert (linear.launches, linear.loaded_bytes) == (1, 2 * 8 * 3 * 10_000)
+    torch.testing.assert_close(irc.compile(Logarithms(), (x,), backend="triton")(x), Logarithms()(x))
+    for y in (x, x.float()):
+        torch.testing.assert_close(irc.compile(Logarithms(), (y,), backend="onnx")(y), Logarithms()(y))
     report = irc.kernels(irc.from_torch(Envelope(), (x,)))
     assert (report.launches, report.library_calls, report.host_operations) == (1, 0, 0)
     assert report.distinct_bytes == report.loaded_bytes == 2 * 8 * 3 * 10_000

@@ -46,12 +46,13 @@ def by_torch(x: torch.Tensor, kind: str, axis: int, reverse: bool, exclusive: bo
     functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "sum": lambda v: v.cumsum(axis, dtype=v.dtype), "prod": lambda v: v.cumprod(axis, dtype=v.dtype),
         "max": lambda v: v.cummax(axis).values, "min": lambda v: v.cummin(axis).values,
+        "log_sum_exp": lambda v: v.logcumsumexp(axis),
     }  # fmt: skip
     done = functions[kind](wide)
     if exclusive:
         info = torch.finfo(wide.dtype) if wide.is_floating_point() else torch.iinfo(wide.dtype)
         ends = (-np.inf, np.inf) if wide.is_floating_point() else (info.min, info.max)
-        first = {"sum": 0, "prod": 1, "max": ends[0], "min": ends[1]}[kind]
+        first = {"sum": 0, "prod": 1, "max": ends[0], "min": ends[1], "log_sum_exp": ends[0]}[kind]
         done = torch.cat([torch.full_like(done.narrow(axis, 0, 1), first), done.narrow(axis, 0, done.shape[axis] - 1)],
                          axis)  # fmt: skip
     return done.flip(axis) if reverse else done

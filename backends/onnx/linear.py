@@ -18,7 +18,7 @@ from irc.diagnostics import UnsupportedError
 from irc.dims import Dim
 from irc.dtypes import F32, I64, DType
 from irc.index_map import inverse
-from irc.interfaces import Combine, identity
+from irc.interfaces import Running, identity
 from irc.ir import Operation, Value
 from irc.types import TensorType
 
@@ -329,7 +329,7 @@ def window_reduce(g: Graph, x: Value, *, kind: str, window: tuple[Dim, ...], str
 
 
 @emits("scan")
-def scan(g: Graph, x: Value, *, kind: Combine, axis: int, reverse: bool, exclusive: bool) -> Operand:
+def scan(g: Graph, x: Value, *, kind: Running, axis: int, reverse: bool, exclusive: bool) -> Operand:
     """CumSum; other scans by the operator Scan, whose body combines one slice with the result so far."""
     if dims.equal(x.type.elements, 0) is True:
         return x
@@ -339,19 +339,29 @@ def scan(g: Graph, x: Value, *, kind: Combine, axis: int, reverse: bool, exclusi
             "CumSum", g.cast(x, x.dtype, wide), g.numbers(axis), reverse=reverse or None, exclusive=exclusive or None
         )
         return g.cast(begun_with_0(g, done, wide, x), wide, x.dtype)
-    op_type = {"prod": "Mul", "max": "Max", "min": "Min"}[kind]
+    op_type = {"prod": "Mul", "max": "Max", "min": "Min", "log_sum_exp": "Exp"}[kind]
     wide = g.carrier(op_type, x.dtype, wraps=kind == "prod")
     place, source = axis % x.rank, g.cast(x, x.dtype, wide)
     slice_type = TensorType(wide, (*x.shape[:place], *x.shape[place + 1 :]))
     start = g.node("Expand", g.numbers(identity(kind, wide), wide), g.shape(slice_type.dims))
 
     def step(inner: Graph, before: str, element: str) -> list[Operand]:
-        after = combined(inner, op_type, wide, before, element)
+        both = added_exponentials if kind == "log_sum_exp" else combined
+        after = both(inner, op_type, wide, before, element)
         return [after, inner.node("Identity", before if exclusive else after)]
 
     body = subgraph(g, "step", [slice_type] * 2, [slice_type] * 2, step)
     done = scanned(g, start, source, x.shape, place, body, reverse)
     return g.cast(done, wide, x.dtype)
+
+
+def added_exponentials(g: Graph, op_type: str, dtype: DType, x: str, y: str) -> Operand:
+    """The logarithm of exp(x) + exp(y): the larger one plus log(1 + exp(-d)), where two infinities are 0 apart."""
+    zero, one = g.numbers(0, dtype), g.numbers(1, dtype)
+    apart = g.node("Where", g.node("Equal", x, y), zero, g.node("Abs", g.node("Sub", x, y)))
+    smaller = g.node("Add", g.node(op_type, g.node("Neg", apart)), one)
+    larger = g.node("Where", g.node("Greater", x, y), x, y)
+    return g.node("Add", larger, g.node("Log", smaller))
 
 
 def combined(g: Graph, op_type: str, dtype: DType, x: str, y: str) -> Operand:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from irc import dims
-from irc.backends.triton.source import REDUCED, RUNNING, KernelWriter
+from irc.backends.triton.source import COMBINED, REDUCED, RUNNING, KernelWriter
 from irc.backends.triton.text import COMPARE, PRODUCT, SUM, Code, binary, call, identifier, number, type_name
 from irc.dtypes import F32, F64, I32, I64
 from irc.interfaces import identity
@@ -85,7 +85,7 @@ class RowWriter(KernelWriter):
             return binary("+", SUM, first, second)
         if node.kind == "prod":
             return binary("*", PRODUCT, first, second)
-        return call(self._helper("larger" if node.kind == "max" else "smaller"), first, second)
+        return call(self._helper(COMBINED[node.kind]), first, second)
 
     def _carry(self, point: Point) -> None:
         maximum = point.carrier

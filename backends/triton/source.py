@@ -42,7 +42,8 @@ from irc.schedule_options import ScheduleOptions
 
 INLINE_LENGTH = 60
 REPEATED = frozenset({"sign", "pow", "is_nan", "shift_left", "shift_right"})  # write an operand more than once
-RUNNING = {"sum": "sums", "prod": "products", "max": "maxima", "min": "minima"}
+RUNNING = {"sum": "sums", "prod": "products", "max": "maxima", "min": "minima", "log_sum_exp": "logarithms"}
+COMBINED = {"max": "larger", "min": "smaller", "log_sum_exp": "log_sum_exp"}  # functions of two runs of elements
 REDUCED = {"sum": "total", "prod": "product", "max": "greatest", "min": "least"}  # names where the source has none
 
 
@@ -286,7 +287,7 @@ class KernelWriter(IndexWriter):
             return method(code, "to", type_name(node.dtype)) if is_narrow(node.dtype) else code
         if node.kind == "prod":
             return call("tl.cumprod", body, axis, *reverse)
-        combine = f"combine_fn={self._helper('larger' if node.kind == 'max' else 'smaller')}"
+        combine = f"combine_fn={self._helper(COMBINED[node.kind])}"
         return call("tl.associative_scan", body, axis, combine, *reverse)
 
     def _named_elements(self, body: Code) -> str:

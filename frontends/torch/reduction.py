@@ -237,16 +237,7 @@ def cumprod(self, dim, *, dtype=None):
 
 @reads("logcumsumexp")
 def log_cumulative_sum_exp(self, dim):
-    """Row i of a triangle holds the elements up to i: its memory is the square of the axis."""
-    if not self.rank:
-        return self
-    axis = axis_of(dim, self.rank)
-    count = self.shape[axis]
-    rows = ops.expand(ops.reshape(self, shape=(*self.shape[:axis], 1, *self.shape[axis:])),
-                      shape=(*self.shape[:axis], count, *self.shape[axis:]))  # fmt: skip
-    until, place = (ops.iota(shape=rows.shape, axis=each, dtype=I64) for each in (axis, axis + 1))
-    rows = ops.select(ops.less_equal(place, until), rows, literal(-math.inf, self.dtype))
-    return ops.log_sum_exp(rows, axes=(axis + 1,))
+    return scanned(self, dim, "log_sum_exp")
 
 
 def scanned(x: Value, dim: int, kind: str) -> Value:

@@ -15,7 +15,7 @@ from irc import constants, dims
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import DType, limits
 from irc.index_map import Guard, Guards
-from irc.interfaces import Combine
+from irc.interfaces import Combine, Running
 from irc.ir import Value
 from irc.ops import lookup
 
@@ -186,10 +186,11 @@ class Reduce(Node):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Scan(Node):
-    """What the operand ("sum", "prod", "max", "min") has combined to at each point of `bound`, the columns of its
-    kernel: from the first on, or from the last on if `reverse`, without that point itself if `exclusive`."""
+    """What the operand (by "sum", "prod", "max", "min", "log_sum_exp") has combined to at each point of `bound`, the
+    columns of its kernel: from the first on, or from the last on if `reverse`, without that point itself if
+    `exclusive`."""
 
-    kind: Combine
+    kind: Running
     bound: tuple[Variable, ...]
     reverse: bool
     exclusive: bool

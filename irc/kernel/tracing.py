@@ -16,7 +16,7 @@ from irc import constants, dims, dtypes, index_map
 from irc.dims import Dim, Indirect, Variable
 from irc.dtypes import BOOL, FLOATS8, I32, I64, DType, accumulator_of
 from irc.index_map import Coordinates, Guard, Guards, Point, in_bounds, linearize, same
-from irc.interfaces import Combine, Space, identity
+from irc.interfaces import Combine, Running, Space, identity
 from irc.ir import Operation, Value
 from irc.kernel.dag import Apply, Check, Constant, Dot, Index, Load, Node, Reduce, Scan, Select, Store, variables
 from irc.kernel.integers import ByteOperand, product_of_bytes
@@ -331,8 +331,7 @@ class Tracer:
 
         def reduced(kind: Combine, body: Node) -> Node:
             if not argument.axes:
-                begins_with_0 = kind == "sum" and body.dtype.is_float and step.attributes["axes"]  # -0 alone gives 0
-                return self.apply("add", body.dtype, body, self.constant(body.dtype, 0)) if begins_with_0 else body
+                return self._alone(kind, body) if step.attributes["axes"] else body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             node = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes,
                                      result=self.steps.names[value]))
@@ -360,8 +359,7 @@ class Tracer:
             if step.attributes["exclusive"]:
                 return neutral
             body = yield step.inputs[0], coordinates, guards
-            is_of_0 = kind == "sum" and register.is_float  # -0 alone gives 0
-            return self.apply("add", register, body, self.constant(register, 0)) if is_of_0 else body
+            return self._alone(kind, body)
         reached = self.propagation.points.get(value)
         self._open[-1].points[value, reached] = None
         inner = scanned_row(value, axis, coordinates, guards, None if self.propagation.is_piece else reached)
@@ -389,9 +387,14 @@ class Tracer:
         if axes:
             body = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=axes,
                                      result=self.steps.names[value]))
-        elif kind == "sum" and body.dtype.is_float:
-            body = self.apply("add", body.dtype, body, self.constant(body.dtype, 0))  # of -0 alone it is 0
+        else:
+            body = self._alone(kind, body)
         return self._kept(body, value)
+
+    def _alone(self, kind: Running, body: Node) -> Node:
+        """What one element combines to: itself, but a sum begins with 0, so that of -0 it is 0."""
+        begins_with_0 = kind == "sum" and body.dtype.is_float
+        return self.apply("add", body.dtype, body, self.constant(body.dtype, 0)) if begins_with_0 else body
 
     def _contraction(self, step: Operation, value: Value, coordinates: Coordinates, guards: Guards) -> Requesting[Node]:
         """The sum of products that an element of a contraction is, with the bias of a convolution."""

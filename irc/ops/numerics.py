@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from irc import dtypes
 from irc.diagnostics import fail
 from irc.dtypes import DType
-from irc.interfaces import Combine, identity
+from irc.interfaces import Running, identity
 
 Array = NDArray[Any]
 _PLAIN = frozenset(
@@ -97,7 +97,7 @@ def to_bool(function: Callable[..., Any]) -> Callable[..., Array]:
     return reference
 
 
-def neutral(combine: Combine, narrow: Array, wide: Array) -> Any:
+def neutral(combine: Running, narrow: Array, wide: Array) -> Any:
     """The identity of `combine` for elements of the type of `narrow`, as one of the type of `wide`."""
     return wide.dtype.type(identity(combine, dtypes.from_numpy(narrow.dtype)))
 

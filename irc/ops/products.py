@@ -17,7 +17,7 @@ from irc import dims
 from irc.diagnostics import fail
 from irc.dims import Dim
 from irc.dtypes import I64, DType
-from irc.interfaces import Combine, Contraction, Scan, Trait, Window
+from irc.interfaces import Contraction, Running, Scan, Trait, Window
 from irc.op import NumberType, RealType, primitive
 from irc.ops.numerics import Array, narrow, neutral, widen
 from irc.ops.rules import (
@@ -419,7 +419,8 @@ def _window_reduce(
     return narrow(result, x.dtype)
 
 
-_SCANS: dict[str, Any] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+_SCANS: dict[str, Any] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
+                          "log_sum_exp": np.logaddexp}  # fmt: skip
 
 
 @primitive(Scan(), Trait.WRAPS)
@@ -427,26 +428,28 @@ def scan(
     x: RealType,
     /,
     *,
-    kind: Combine = "sum",
+    kind: Running = "sum",
     axis: int,
     reverse: bool = False,
     exclusive: bool = False,
 ) -> TensorType:
-    """Running sum, product, maximum or minimum along `axis`; from the end with `reverse`, without the element itself
-    with `exclusive`.
+    """Running sum, product, maximum, minimum or (of floats) logarithm of the sum of exponentials along `axis`; from the
+    end with `reverse`, without the element itself with `exclusive`.
 
     Shapes: x any. Result: x's shape.
-    Source: ONNX CumSum; NumPy cumsum, maximum.accumulate; ATen cumsum, cummax.
+    Source: ONNX CumSum; NumPy cumsum, maximum.accumulate, logaddexp.accumulate; ATen cumsum, cummax, logcumsumexp.
     Edge cases: the first exclusive element is the identity (0, 1, -inf or the least integer, inf or the greatest); NaN
     stays from where it appears; integers wrap around in their own type.
     """
+    if kind == "log_sum_exp" and not x.dtype.is_float:
+        raise fail("type.dtype", f"exponentials of {x.dtype}", expected="floats")
     if x.shape is not None:
         normalize_axis(axis, x.rank)
     return x
 
 
 @scan.reference
-def _scan(x: Array, *, kind: Combine, axis: int, reverse: bool, exclusive: bool) -> Array:
+def _scan(x: Array, *, kind: Running, axis: int, reverse: bool, exclusive: bool) -> Array:
     wide = np.moveaxis(widen(x), axis, 0)
     if reverse:
         wide = wide[::-1]

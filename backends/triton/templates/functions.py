@@ -115,6 +115,20 @@ def smaller(x, y):
 
 
 @triton.jit
+def log1p(x):
+    """log(1 + x), accurate for small x (Kahan's correction)."""
+    sum = 1.0 + x
+    return tl.where((sum == 1.0) | (sum == float("inf")), x + 0.0 * x, tl.log(sum) * (x / (sum - 1.0)))
+
+
+@triton.jit
+def log_sum_exp(x, y):
+    """The logarithm of exp(x) + exp(y), or NaN if either is NaN."""
+    apart = tl.where(x == y, 0.0, tl.abs(x - y))  # two infinities are no distance apart
+    return larger(x, y) + log1p(tl.exp(-apart))
+
+
+@triton.jit
 def sum_before(x, x_last, y, y_last):
     """The sum of a run but its last element, and that element, where one run follows another."""
     return x + x_last + y, y_last
@@ -136,6 +150,12 @@ def max_before(x, x_last, y, y_last):
 def min_before(x, x_last, y, y_last):
     """The minimum of a run but its last element, and that element, where one run follows another."""
     return smaller(smaller(x, x_last), y), y_last
+
+
+@triton.jit
+def log_sum_exp_before(x, x_last, y, y_last):
+    """The logarithm of the sum of a run but its last element, and that element, where one run follows another."""
+    return log_sum_exp(log_sum_exp(x, x_last), y), y_last
 
 
 @triton.jit
@@ -196,13 +216,6 @@ def sinh(x):
 def cosh(x):
     half = tl.exp(tl.abs(x) - 0.6931471805599453)
     return half + 0.25 / half
-
-
-@triton.jit
-def log1p(x):
-    """log(1 + x), accurate for small x (Kahan's correction)."""
-    sum = 1.0 + x
-    return tl.where((sum == 1.0) | (sum == float("inf")), x + 0.0 * x, tl.log(sum) * (x / (sum - 1.0)))
 
 
 @triton.jit

@@ -553,13 +553,13 @@ def scan(x, *, kind="sum", axis, reverse=False, exclusive=False):
 @carried(_by_kind)
 def _scanned(x, *, kind, axis, reverse, exclusive):
     wide = torch.flip(_accumulating(x), [axis]) if reverse else _accumulating(x)
-    functions = {
-        "sum": lambda v: torch.cumsum(v, axis, dtype=v.dtype), "prod": lambda v: torch.cumprod(v, axis, dtype=v.dtype),
-        "max": lambda v: torch.cummax(v, axis).values, "min": lambda v: torch.cummin(v, axis).values,
-    }  # fmt: skip
-    done = functions[kind](wide)
+    done = {
+        "sum": lambda v: v.cumsum(axis, dtype=v.dtype), "prod": lambda v: v.cumprod(axis, dtype=v.dtype),
+        "max": lambda v: v.cummax(axis).values, "min": lambda v: v.cummin(axis).values,
+        "log_sum_exp": lambda v: v.logcumsumexp(axis),
+    }[kind](wide)  # fmt: skip
     if exclusive:
-        neutral = {"sum": 0, "prod": 1, "max": _ends(x.dtype)[0], "min": _ends(x.dtype)[1]}[kind]
+        neutral = {"sum": 0, "prod": 1, "min": _ends(x.dtype)[1]}.get(kind, _ends(x.dtype)[0])
         first = torch.full_like(done.narrow(axis, 0, min(1, done.shape[axis])), neutral)
         done = torch.cat([first, done.narrow(axis, 0, max(0, done.shape[axis] - 1))], axis)
     return (torch.flip(done, [axis]) if reverse else done).to(x.dtype)
