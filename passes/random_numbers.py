@@ -202,6 +202,10 @@ def _has_probability(operation: Operation) -> bool:
     return bool(0 <= _given(operation, "p", 0.5) <= 1)
 
 
+def _drops(operation: Operation) -> bool:
+    return _has_probability(operation) and _given(operation, "train", True) is not False
+
+
 def _has_probabilities(operation: Operation) -> bool:
     return operation.inputs[-1].dtype in DIGITS
 
@@ -241,7 +245,7 @@ ATEN = {
     "exponential": Row(_exponential, _has_rate), "cauchy": Row(_cauchy, _has_scale),
     "geometric": Row(_geometric, _has_trials),
     **dict.fromkeys(("bernoulli", "bernoulli.Tensor"), Row(_bernoulli, _has_probabilities)),
-    "bernoulli.p": Row(_bernoulli, _has_probability), "native_dropout": Row(_native_dropout, _has_probability),
+    "bernoulli.p": Row(_bernoulli, _has_probability), "native_dropout": Row(_native_dropout, _drops),
     **dict.fromkeys(("randint", "randint.low", "randint_like", "randint_like.low_dtype"), Row(_randint, _has_integers)),
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from irc.group import Group
 from irc.kernel.failure import LegalityFailure
 from irc.module import Module
 from irc.ops import aten
+from irc.parser import parse
 from irc.passes.random_numbers import DRAWN
 from tests import triton_harness as harness
 
@@ -257,6 +258,15 @@ def test_arguments_out_of_range_are_left_to_pytorch(program: Callable[..., Any],
     with pytest.raises(IrcError) as error:
         irc.compile(program, (torch.ones(4),), backend="triton")(torch.ones(4))
     assert error.value.code == code
+
+
+def test_dropout_outside_of_training_is_no_drawing() -> None:
+    text = ('irc text 1\nmodule @m { func @main(%x: f32[4]) -> f32[4] { %y, %mask = extern %x {domain = '
+            '"torch.ops.aten", op_type = "native_dropout", version = 1, attributes = {p = 0.5, train = false}} '
+            ": f32[4], bool[4]\n"
+            "return %y } }\n")  # fmt: skip
+    module = irc.opt(parse(text), "random_numbers", backend="triton")
+    assert [operation.name for operation in module.main.block] == ["extern", "return"]
 
 
 # -- fusion ----------------------------------------------------------------------------------------------------

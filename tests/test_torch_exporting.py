@@ -177,3 +177,23 @@ def test_a_program_is_exported_once_where_no_size_is_excluded(monkeypatch: pytes
     assert len(exports) == 1
     irc.from_torch(SLICED["two dropped"], (X,))
     assert len(exports) == 2
+
+
+@pytest.mark.parametrize("program", [lambda x: x.squeeze(0), lambda x: (x * 2).squeeze(), lambda x: x.squeeze((0, 1))])
+def test_a_dim_that_is_squeezed_at_1_is_2_or_more(program: Any) -> None:
+    compiled = irc.compile(program, (torch.randn(3, 4),), dynamic_shapes=({0: "N"},))
+    for rows in (2, 5):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(compiled(x), program(x))
+    with pytest.raises(IrcError, match=r"run\.dim_range"):
+        compiled(torch.randn(1, 4))
+
+
+def test_dims_that_are_kept_in_any_case_are_squeezed() -> None:
+    def program(x: torch.Tensor) -> Any:
+        return x.unsqueeze(1).squeeze(1), x.sum(1, keepdim=True).squeeze(-1), x.sum().squeeze(0)
+
+    compiled = irc.compile(program, (torch.randn(3, 4),), dynamic_shapes=({0: "N"},))
+    for rows in (0, 1, 2, 5):
+        x = torch.randn(rows, 4)
+        torch.testing.assert_close(compiled(x), program(x))

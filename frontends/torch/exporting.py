@@ -109,15 +109,9 @@ def _of_most_sizes(export: Callable[..., ExportedProgram]) -> ExportedProgram:
 
 def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
     """Whether a dim is squeezed whose size may be 1 or not."""
-    aten = torch.ops.aten
-    for graph, target in product(_graphs(program), (aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims)):
-        for node in graph.find_nodes(op="call_function", target=target):
-            shape = node.args[0].meta["val"].shape
-            axes = node.args[1] if len(node.args) > 1 else range(len(shape))
-            sizes = [shape[axis] for axis in ([axes] if isinstance(axes, int) else axes)] if shape else []
-            if any(isinstance(size, torch.SymInt) and not statically_known_true(size != 1) for size in sizes):
-                return True
-    return False
+    nodes = (node for graph, target in product(_graphs(program), SQUEEZES)
+             for node in graph.find_nodes(op="call_function", target=target))  # fmt: skip
+    return any(not statically_known_true(size != 1) for node in nodes for size in _squeezed(node)[0])
 
 
 @contextmanager
@@ -221,8 +215,8 @@ def _named(kind: Any) -> Any:
 
 
 def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
-    """The symbols of dynamic dims of which a slice or diagonal has another extent at 0 or 1 than PyTorch says, with the
-    least size from which on it is right.
+    """The symbols of dynamic dims of which a slice or diagonal has another extent at 0 or 1 than PyTorch says, or which
+    are squeezed at 1, with the least size from which on it is right.
 
     Exporting assumes that dynamic dims are 2 or more, whatever their ranges say: of B in [0, 64] it takes x[-2:] to
     have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
@@ -247,8 +241,7 @@ def _exclude_below(program: ExportedProgram, least: Mapping[Any, int]) -> None:
         allowed = program.range_constraints.get(symbol)
         program.range_constraints[symbol] = ValueRanges(low, int_oo if allowed is None else allowed.upper)
     sizes = ", ".join(f"{low} for {_place_of(program, symbol)}" for symbol, low in least.items())
-    warnings.warn(f"PyTorch exports slices of this program for larger sizes only: the least size is {sizes}",
-                  stacklevel=4)  # fmt: skip
+    warnings.warn(f"PyTorch exports this program for larger sizes only: the least size is {sizes}", stacklevel=4)
 
 
 def _place_of(program: ExportedProgram, symbol: Any) -> str:
@@ -291,12 +284,23 @@ def _diagonal(node: torch.fx.Node) -> Extents:
     return [shape[first], shape[second]], node.meta["val"].shape[-1], length
 
 
+def _squeezed(node: torch.fx.Node) -> Extents:
+    """How many of the dims that may be squeezed are kept: PyTorch keeps dynamic ones."""
+    x, *dims = node.args
+    shape = x.meta["val"].shape
+    chosen = range(len(shape)) if not dims else dims[0] if isinstance(dims[0], (list, tuple)) else dims
+    dynamic = [shape[dim] for dim in (chosen if shape else ()) if isinstance(shape[dim], torch.SymInt)]
+    return dynamic, len(dynamic), lambda *sizes: sum(size != 1 for size in sizes)
+
+
+SQUEEZES = (torch.ops.aten.squeeze.default, torch.ops.aten.squeeze.dim, torch.ops.aten.squeeze.dims)
 # The extents of the dims that an operation reads, the one that PyTorch says of its result, and what it is for sizes of
 # these dims; None where that is not known.
 Extents = tuple[list[Any], Any, Callable[..., int] | None]
 EXTENTS: dict[Any, Callable[[torch.fx.Node], Extents]] = {
     torch.ops.aten.slice.Tensor: _sliced,
     torch.ops.aten.diagonal.default: _diagonal,
+    **dict.fromkeys(SQUEEZES, _squeezed),
 }
 
 
