@@ -126,7 +126,8 @@ class CompiledProgram:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._renew()
+        if self._convention.weights.is_changed():  # asked here, since a call costs microseconds
+            self._renew()
         if self._plain is not None and not kwargs:
             results = self._plain(args)
             if results is not NotImplemented:
