@@ -361,6 +361,11 @@ def test_indices_known_without_loading_need_no_guard() -> None:
     assert load.guards == ()
 
 
+def test_argmax_of_one_element_reduces_nothing() -> None:
+    derived = kernel(lambda x: ops.argmax(x, axis=1), "f32[4, 1]")
+    assert derived.kind == "pointwise"
+
+
 def test_argmax_is_two_reductions() -> None:
     derived = kernel(lambda x: ops.argmax(x, axis=1), "f32[4, 9]")
     assert derived.outputs[0].dtype is dtypes.I64 and derived.kind == "reduction"

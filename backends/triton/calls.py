@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from irc import ops
 from irc.dtypes import DType
@@ -20,7 +21,15 @@ TORCH_TYPES = {
     "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2", "f8e4m3fnuz": "float8_e4m3fnuz",
     "f8e5m2fnuz": "float8_e5m2fnuz",
 }  # fmt: skip
+PARSING = Lock()
 UNTYPED = frozenset({"opaque", "string"})  # kinds of values that are no tensors of PyTorch
+
+
+def statements_of(source: str) -> list[ast.stmt]:
+    """Those of a template, parsed by one thread at a time: CPython 3.11 counts the depth of all of them together, and
+    raises SystemError where one begins within another's (python/cpython#106905)."""
+    with PARSING:
+        return ast.parse(source).body
 
 
 @cache
@@ -28,7 +37,7 @@ def host_functions(template: str = "host") -> frozenset[str]:
     """The operations that templates/host.py, or strings.py there, has a function for. A named operation without one is
     expanded into its body."""
     names: set[str] = set()
-    for statement in ast.parse((TEMPLATES / f"{template}.py").read_text("utf-8")).body:
+    for statement in statements_of((TEMPLATES / f"{template}.py").read_text("utf-8")):
         if isinstance(statement, ast.FunctionDef):
             names.add(statement.name)
         elif isinstance(statement, ast.Assign):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from irc.backends.triton.calls import TEMPLATES
+from irc.backends.triton.calls import TEMPLATES, statements_of
 
 FUNCTIONS = TEMPLATES / "functions.py"
 
@@ -18,7 +18,7 @@ def helper_sources() -> dict[str, str]:
     text = FUNCTIONS.read_text("utf-8")
     lines = text.splitlines()
     sources = {}
-    for node in ast.parse(text).body:
+    for node in statements_of(text):
         if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
             sources[node.name] = "\n".join(lines[node.decorator_list[0].lineno - 1 : node.end_lineno])
     return sources

@@ -331,7 +331,7 @@ class Tracer:
 
         def reduced(kind: Combine, body: Node) -> Node:
             if not argument.axes:
-                return self._alone(kind, body) if step.attributes["axes"] else body
+                return self._alone(kind, body) if step.attributes.get("axes") else body
             body = self.select(argument.guards, body, self.constant(body.dtype, identity(kind, body.dtype)))
             node = self.graph(Reduce(body.dtype, (body,), hint=value.name, kind=kind, bound=argument.axes,
                                      result=self.steps.names[value]))
