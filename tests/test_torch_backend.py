@@ -214,10 +214,12 @@ OF_SIZES: dict[str, Any] = {
     "share": lambda x: x * (x.shape[-1] / x.shape[-2]),
 }
 OF_NUMBERS: dict[str, tuple[Any, int]] = {  # with how many operations PyTorch runs
-    "power": (lambda x, k: x**k, 1), "slope": (lambda x, k: F.leaky_relu(x, k), 1),
+    "power": (lambda x, k: x**k, 0), "slope": (lambda x, k: F.leaky_relu(x, k), 1),
     "condition": (lambda x, k: x * (k > 2), 0), "absolute": (lambda x, k: x * abs(k), 0),
     "floor": (lambda x, k: x * math.floor(k / 2), 0), "cut": (lambda x, k: x * int(k / 2), 0),
-    "bits": (lambda x, k: x.long() & k, 0), "threshold": (lambda x, k: F.threshold(x, k, 0), 0),
+    "softplus": (lambda x, k: F.softplus(x, beta=k), 0), "elu": (lambda x, k: F.elu(x, alpha=float(k)), 1),
+    "norm": (lambda x, k: x.norm(k), 1), "bits": (lambda x, k: x.long() & k, 0),
+    "threshold": (lambda x, k: F.threshold(x, k, 0), 0),
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from torch.utils import _pytree as pytree
 
 from irc import dims, ops
 from irc.diagnostics import Diagnostic, IrcError, Location, UnsupportedError, fail
-from irc.dims import Dim, Expr, Symbol
+from irc.dims import Dim, Symbol
 from irc.dtypes import BOOL, F64, I64, limits
 from irc.frontends.sweeping import sweep
 from irc.frontends.torch import (
@@ -360,13 +360,7 @@ class Importer:
         row = TABLE.find(target)
         if row is None:
             raise UnsupportedError(NO_ROW if target is node.target else f"irc has no row for {overload_name(target)}")
-        try:
-            result = row.function(*arguments, **options)
-        except TypeError as error:
-            given = pytree.tree_leaves([arguments, options])
-            if not any(isinstance(each, Expr) or (isinstance(each, Value) and each in self.numbers) for each in given):
-                raise
-            raise UnsupportedError("irc reads it with numbers that are known, not with those of a run") from error
+        result = row.function(*arguments, **options)
         if node.target is with_effects:  # the order of effects comes first
             return (None, *(result if isinstance(result, tuple) else (result,)))
         several = isinstance(node.meta.get("val"), (tuple, list))

@@ -15,6 +15,7 @@ from irc.frontends.torch.reading import (
     dtype_of,
     floating,
     known,
+    known_number,
     result_dtype,
     together,
     unused,
@@ -155,14 +156,14 @@ def blend(old: Value, new: Value, momentum: float) -> Value:
 
 @reads("dist")
 def distance(self, other, p=2):
-    return vector_norm.function(together(ops.sub, self, other), float(p))
+    return vector_norm.function(together(ops.sub, self, other), p)
 
 
 @reads("linalg_vector_norm")
 def vector_norm(self, ord=2, dim=None, keepdim=False, *, dtype=None):
     x = converted(self, dtype_of(dtype) if dtype is not None else floating(self))
     x = ops.abs_(x) if x.dtype.is_complex else x
-    axes = axes_of(dim, x.rank)
+    axes, ord = axes_of(dim, x.rank), known_number(ord)
     if ord != 0 and known(dims.product(x.shape[axis] for axis in axes), 1):  # of one number it is its size
         return ops.reduce_sum(ops.abs_(x), axes=axes, keep_dims=keepdim)
     if ord == 2:
@@ -184,4 +185,4 @@ def powsum(self, ord=2, dim=None, keepdim=False, *, dtype=None):
 
 def total_of_powers(x: Value, order: float, axes: Sequence[int], keep_dims: bool) -> Value:
     sizes = converted(ops.abs_(x), accumulator_of(x.dtype))  # powers of f16 and bf16 are not rounded to these
-    return ops.reduce_sum(ops.pow_(sizes, float(order)), axes=axes, keep_dims=keep_dims)
+    return ops.reduce_sum(ops.pow_(sizes, float(known_number(order))), axes=axes, keep_dims=keep_dims)

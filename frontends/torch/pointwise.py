@@ -14,6 +14,7 @@ from irc.frontends.torch.reading import (
     converted,
     dtype_of,
     floating,
+    known_number,
     promoted,
     result_dtype,
     scaled,
@@ -216,7 +217,8 @@ def power(self, exponent):
         if not isinstance(exponent, Value) and exponent == 0:
             return ops.expand(literal(1.0, result_dtype()), shape=self.shape)
         return together(complex_power, self, exponent, dtype=result_dtype())
-    if not isinstance(exponent, Value) and abs(exponent) == 0.5 and result_dtype() is not F16:  # of -inf no infinity
+    is_root = isinstance(exponent, float) and abs(exponent) == 0.5
+    if is_root and result_dtype() is not F16:  # of -inf no infinity
         return (ops.sqrt if exponent > 0 else ops.rsqrt)(converted(self, result_dtype()))
     return together(ops.pow_, self, exponent, dtype=result_dtype())
 
@@ -340,7 +342,7 @@ def gelu(self, *, approximate="none"):
 
 @reads("leaky_relu")
 def leaky_relu(self, negative_slope=0.01):
-    slope = float(negative_slope)
+    slope = float(known_number(negative_slope))
     if keeps_zeros(slope):
         return ops.leaky_relu(self, alpha=slope)
     wide = converted(self, accumulator_of(self.dtype))
@@ -357,8 +359,8 @@ def elu(self, alpha=1, scale=1, input_scale=1):
     if input_scale != 1:
         unsupported("input_scale is not 1")
     if scale == 1:
-        return ops.elu(self, alpha=float(alpha))
-    return ops.selu(self, alpha=float(alpha), gamma=float(scale))
+        return ops.elu(self, alpha=float(known_number(alpha)))
+    return ops.selu(self, alpha=float(known_number(alpha)), gamma=float(known_number(scale)))
 
 
 @reads("hardtanh")
@@ -384,10 +386,10 @@ def hard_swish(self):
 @reads("softplus")
 def softplus(self, beta=1, threshold=20):
     wide = converted(self, accumulator_of(self.dtype))
-    scaled = ops.mul(wide, float(beta)) if beta != 1 else wide
+    scaled = ops.mul(wide, converted(beta, wide.dtype)) if beta != 1 else wide
     soft = ops.softplus(scaled)
-    soft = ops.div(soft, float(beta)) if beta != 1 else soft
-    return converted(ops.select(ops.greater(scaled, float(threshold)), wide, soft), self.dtype)
+    soft = ops.div(soft, converted(beta, wide.dtype)) if beta != 1 else soft
+    return converted(ops.select(ops.greater(scaled, converted(threshold, wide.dtype)), wide, soft), self.dtype)
 
 
 @reads("log_sigmoid")

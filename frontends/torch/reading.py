@@ -158,6 +158,13 @@ def scalar(value: Value) -> Value:
     return ops.reshape(value, shape=()) if value.rank else value
 
 
+def known_number(number: Value | Scalar) -> Any:
+    """A number that a row has to know, for an attribute or a choice."""
+    if isinstance(number, (Value, Expr)):
+        unsupported("irc reads it with numbers that are known, not with those of a run")
+    return number
+
+
 def _number(scalar: Any, dtype: DType) -> Any:
     if dtype is BOOL:
         return bool(scalar)
