@@ -346,8 +346,10 @@ def scan(g: Graph, x: Value, *, kind: Running, axis: int, reverse: bool, exclusi
     start = g.node("Expand", g.numbers(identity(kind, wide), wide), g.shape(slice_type.dims))
 
     def step(inner: Graph, before: str, element: str) -> list[Operand]:
-        both = added_exponentials if kind == "log_sum_exp" else combined
-        after = both(inner, op_type, wide, before, element)
+        if kind == "log_sum_exp":
+            after = added_exponentials(inner, wide, before, element)
+        else:
+            after = combined(inner, op_type, wide, before, element)
         return [after, inner.node("Identity", before if exclusive else after)]
 
     body = subgraph(g, "step", [slice_type] * 2, [slice_type] * 2, step)
@@ -355,11 +357,11 @@ def scan(g: Graph, x: Value, *, kind: Running, axis: int, reverse: bool, exclusi
     return g.cast(done, wide, x.dtype)
 
 
-def added_exponentials(g: Graph, op_type: str, dtype: DType, x: str, y: str) -> Operand:
+def added_exponentials(g: Graph, dtype: DType, x: str, y: str) -> Operand:
     """The logarithm of exp(x) + exp(y): the larger one plus log(1 + exp(-d)), where two infinities are 0 apart."""
     zero, one = g.numbers(0, dtype), g.numbers(1, dtype)
     apart = g.node("Where", g.node("Equal", x, y), zero, g.node("Abs", g.node("Sub", x, y)))
-    smaller = g.node("Add", g.node(op_type, g.node("Neg", apart)), one)
+    smaller = g.node("Add", g.node("Exp", g.node("Neg", apart)), one)
     larger = g.node("Where", g.node("Greater", x, y), x, y)
     return g.node("Add", larger, g.node("Log", smaller))
 

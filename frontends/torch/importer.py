@@ -193,8 +193,8 @@ class Importer:
 
         if not self.guards.texts:
             return
-        some = next(iter(self.nodes.values()))
-        with reading(Reading(some, self.function, self.numbers, self.dim, self.calls)):
+        inputs = next(iter(self.nodes.values()))  # guards are no node's
+        with reading(Reading(inputs, self.function, self.numbers, self.dim, self.calls)):
             for condition, words in self.guards.conditions(size):
                 if condition is not True:
                     message = f"PyTorch exported this program for sizes with {words}"

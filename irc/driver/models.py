@@ -49,11 +49,11 @@ Source = str | Path | Module
 Backend = Literal["onnx", "triton"]
 Sizes = Mapping[str, int]
 BACKENDS: tuple[Backend, ...] = ("onnx", "triton")
-TEXT, SIZES, SWITCH = ((str, type(None)), "a text, or None"), (Mapping, "sizes by name"), (bool, "True or False")
+TEXT, BY_NAME, SWITCH = ((str, type(None)), "a text, or None"), (Mapping, "sizes by name"), (bool, "True or False")
 LIST = ((tuple, list), "a list of texts")
 KINDS_OF_SETTINGS: dict[str, tuple[Any, str]] = {
-    "opset": ((int, type(None)), "a number, or None"), "target": TEXT, "costs": TEXT, "device": TEXT, "dims": SIZES,
-    "specialize": SIZES, "fold_defaults": SWITCH, "verify_each": SWITCH, "loads": LIST, "dump_after": LIST,
+    "opset": ((int, type(None)), "a number, or None"), "target": TEXT, "costs": TEXT, "device": TEXT, "dims": BY_NAME,
+    "specialize": BY_NAME, "fold_defaults": SWITCH, "verify_each": SWITCH, "loads": LIST, "dump_after": LIST,
 }  # fmt: skip
 SLOW_READING = 5.0  # seconds
 SUFFIXES = (".onnx", ".pt2", ".irc")  # of models, in upper or lower case
@@ -85,7 +85,8 @@ class Settings:
     command: str = ""
 
     def __post_init__(self) -> None:
-        """Raises `usage.value` for what is of another type than the field, or is none of the field's words."""
+        """Raises `usage.value` for a value that is none of the field's words, or of another type than the field, where
+        KINDS_OF_SETTINGS has it: what irc itself gives is not checked."""
         for name, (kinds, expected) in KINDS_OF_SETTINGS.items():
             check_argument(name, getattr(self, name), kinds, expected)
         for name, words in (("numerics", NUMERICS), ("products", PRODUCTS)):
