@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+import torch.fx.experimental._config as symbolic_shapes_config
 from torch import nn
 from torch.export import Dim
 
@@ -177,6 +178,21 @@ def test_a_program_is_exported_once_where_no_size_is_excluded(monkeypatch: pytes
     assert len(exports) == 1
     irc.from_torch(SLICED["two dropped"], (X,))
     assert len(exports) == 2
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_a_users_own_setting_of_small_sizes_holds(setting: bool) -> None:
+    seen = set[bool]()
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        seen.add(symbolic_shapes_config.backed_size_oblivious)
+        return x * 2
+
+    with symbolic_shapes_config.patch(backed_size_oblivious=setting):
+        for shapes in (None, {"x": {0: "N"}}):
+            irc.from_torch(program, (X,), dynamic_shapes=shapes)
+        assert symbolic_shapes_config.backed_size_oblivious is setting
+    assert seen == {setting}
 
 
 @pytest.mark.parametrize("program", [lambda x: x.squeeze(0), lambda x: (x * 2).squeeze(), lambda x: x.squeeze((0, 1))])

@@ -61,7 +61,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
 
     def export(*, oblivious: bool) -> ExportedProgram:
-        with symbolic_shapes_config.patch(backed_size_oblivious=oblivious):
+        with symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext():
             return DynamicShapes(parameters, dynamic_shapes).export(export_with)
 
     def export_with(full: Any) -> ExportedProgram:
@@ -71,7 +71,8 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     changed: list[str] = []
     with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
           _explicit_keywords(module, parameters), padding_as_zeros(module)):  # fmt: skip
-        program = _of_most_sizes(export) if dynamic_shapes else export(oblivious=False)
+        is_plain = not dynamic_shapes or symbolic_shapes_config.backed_size_oblivious  # the user's own setting
+        program = export(oblivious=False) if is_plain else _of_most_sizes(export)
     least = least_right_sizes(program)
     if least:
         _exclude_below(program, least)
