@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 import pytest
@@ -376,3 +376,82 @@ def test_dataclasses_that_pytorch_does_not_know() -> None:
     torch.testing.assert_close(result.sample, (x + 1) * 3)
     with pytest.raises(IrcError, match=r"run\.input_shape"):
         optimized(Measured({"x": x}, 4))
+
+
+@dataclass
+class Counted:
+    """`__post_init__` changes a field, and sets one that no argument gives."""
+
+    x: Any
+    scale: InitVar[int]
+    half: Any = field(init=False)
+    unset: Any = field(init=False)
+    absent: Any = None
+
+    def __post_init__(self, scale: int) -> None:
+        self.x, self.half = self.x + 1, self.x / 2 * scale
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    x: Any
+    half: Any = field(default=2, init=False)
+
+
+@dataclass
+class WrittenByHand:
+    x: Any
+    half: Any
+
+    def __init__(self, both: Any) -> None:
+        self.x, self.half = both, both / 2
+
+
+RECORDS: dict[str, Any] = {
+    "post_init": lambda x: Counted(x, 3),
+    "post_init_nested": lambda x: WrittenByHand(Counted(x, 3).x),
+    "frozen": Frozen,
+    "init": WrittenByHand,
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_dataclasses_are_made_of_their_fields(name: str, tmp_path: Any) -> None:
+    """As arguments and as results, whatever a call of the class would do."""
+    make = RECORDS[name]
+
+    def program(given: Any) -> Any:
+        return make(given.x * 3 + given.half), [given]
+
+    x = torch.arange(3.0)
+    optimized = irc.compile(program, (make(x),))
+    optimized.save(tmp_path / "saved")
+    for compiled in (optimized, irc.load_compiled(tmp_path / "saved")):
+        (result, [same]), (expected, _) = compiled(make(x + 2)), program(make(x + 2))
+        assert type(result) is type(expected) and type(same) is type(expected)
+        for one, other in ((result, expected), (same, make(x + 2))):
+            torch.testing.assert_close((one.x, one.half), (other.x, other.half))
+            assert getattr(one, "absent", None) is None and not hasattr(one, "unset")
+
+
+def test_a_dataclass_that_is_a_dictionary_too_is_left_to_pytorch() -> None:
+    @dataclass
+    class Both(dict):  # type: ignore[type-arg]
+        x: Any
+
+    with pytest.raises(IrcError, match=r"torch\.export"):
+        irc.compile(lambda given: given.x + 1, (Both(torch.ones(3)),))
+
+
+def test_a_saved_dataclass_is_loaded_where_pytorch_does_not_know_it(tmp_path: Any) -> None:
+    optimized = irc.compile(lambda given: Counted(given.half, 2), (Counted(torch.ones(3), 2),))
+    optimized.save(tmp_path / "saved")
+    script = f"""
+import irc, torch
+from {Counted.__module__} import Counted
+result = irc.load_compiled({str(tmp_path / "saved")!r})(Counted(torch.ones(3), 2))
+print(result.x.tolist(), result.half.tolist())
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "[2.0, 2.0, 2.0] [1.0, 1.0, 1.0]\n", done.stderr

@@ -10,9 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -193,11 +193,46 @@ def register_caches() -> None:
 
 
 def register_dataclasses(arguments: Any) -> None:
-    """Make the classes of dataclasses among the arguments known to PyTorch as containers, as its users would."""
-    while unknown := {type(leaf) for leaf in pytree.tree_leaves(arguments)
-                    if is_dataclass(leaf) and not isinstance(leaf, (type, torch.nn.Module))}:  # fmt: skip
+    """Make the classes of dataclasses among the arguments known to PyTorch as containers of their fields.
+
+    PyTorch's own `register_dataclass` makes instances by a call of the class, which runs `__post_init__` again, leaves
+    out what is no argument of `__init__`, and fails where that was written by hand.
+    """
+    while unknown := {type(leaf) for leaf in pytree.tree_leaves(arguments) if is_record(type(leaf))}:
         for kind in unknown:
-            torch.export.register_dataclass(kind)
+            register_record(kind)
+
+
+def is_record(kind: type) -> bool:
+    """Whether a class is nothing but a dataclass: not one of modules, tensors or dictionaries too."""
+    return is_dataclass(kind) and kind.__new__ is object.__new__ and not issubclass(kind, torch.nn.Module)
+
+
+def register_record(kind: type) -> None:
+    """Make a dataclass known to PyTorch. As in its own `register_dataclass`, the context has the names of the fields
+    that have a value and of those that are None; fields that are not set are in neither."""
+    names = [field.name for field in fields(kind)]
+
+    def flatten(record: Any) -> tuple[list[Any], list[list[str]]]:
+        values = {name: getattr(record, name) for name in names if hasattr(record, name)}
+        given = {name: value for name, value in values.items() if value is not None}
+        return list(given.values()), [list(given), [name for name in values if name not in given]]
+
+    def flatten_with_keys(record: Any) -> tuple[list[tuple[Any, Any]], list[list[str]]]:
+        values, context = flatten(record)
+        return [(pytree.GetAttrKey(name), value) for name, value in zip(context[0], values, strict=True)], context
+
+    def unflatten(values: Iterable[Any], context: list[list[str]]) -> Any:
+        given, empty = context
+        if not {*given, *empty} <= set(names):
+            raise ValueError(f"a {kind.__name__} has no fields {given} and {empty}")
+        record: Any = object.__new__(kind)
+        for name, value in (*zip(given, values, strict=True), *((name, None) for name in empty)):
+            object.__setattr__(record, name, value)  # also where the class is frozen
+        return record
+
+    pytree.register_pytree_node(kind, flatten, unflatten, flatten_with_keys_fn=flatten_with_keys,
+                                serialized_type_name=f"{kind.__module__}.{kind.__qualname__}")  # fmt: skip
 
 
 def children_of(structure: pytree.TreeSpec) -> list[pytree.TreeSpec]:

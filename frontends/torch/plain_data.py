@@ -18,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from irc.diagnostics import fail
-from irc.frontends.torch.parameters import register_caches
+from irc.frontends.torch.parameters import is_record, register_caches, register_record
 from irc.frontends.torch.results import OF_SIZES, Reference, Step
 
 LEAF = "*"
@@ -169,6 +169,8 @@ def restored_structure(data: Any) -> pytree.TreeSpec:
     kind = CONTAINERS.get(data["kind"]) or class_named(data["kind"])
     if kind not in pytree.SUPPORTED_NODES and kind.__module__.startswith("transformers."):
         register_caches()
+    if kind not in pytree.SUPPORTED_NODES and isinstance(kind, type) and is_record(kind):
+        register_record(kind)
     if kind not in pytree.SUPPORTED_NODES:
         raise fail("compiled.class", f"PyTorch does not know {data['kind']} as a container of tensors",
                    help="register it before loading, as torch.export.register_dataclass does")
