@@ -342,21 +342,32 @@ def test_numbers_that_are_rounded_in_a_kernel() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("is_checked", [True, False], ids=["checked", "unchecked"])
 @pytest.mark.parametrize("norm", [None, nn.LayerNorm(8)], ids=["plain", "norm"])
-def test_padding_of_encoders(norm: Any, backend: str) -> None:
-    """Without gradients eager PyTorch gives 0 there, where the padding is at the ends of rows; else numbers."""
+@pytest.mark.parametrize("hides", [True, float("-inf"), -1.0], ids=["bool", "infinite", "finite"])
+def test_padding_of_encoders(hides: Any, norm: Any, is_checked: bool, backend: str) -> None:
+    """Without gradients eager PyTorch gives 0 there, where the padding is at the ends of rows; else numbers. Where it
+    does not check that, it moves the zeros to the ends."""
     torch.manual_seed(0)
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1, norm=norm).eval()
-    x, at_ends = torch.randn(2, 5, 8), torch.tensor([[False] * 5, [False, False, True, True, True]])
-    optimized = irc.compile(encoder, (x,), backend=backend, kwargs={"src_key_padding_mask": at_ends})
-    assert "forward" not in vars(encoder)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 1, norm=norm, mask_check=is_checked).eval()
+    encoder.requires_grad_(norm is None)
+    at_ends = torch.tensor([[False] * 5, [False, False, True, True, True]])
     within = torch.tensor([[True] + [False] * 4, [False, False, True, False, True]])
     whole_row = torch.tensor([[False] * 5, [True] * 5])
+
+    def mask_of(padding: torch.Tensor) -> torch.Tensor:
+        return padding if hides is True else torch.zeros(2, 5).masked_fill(padding, hides)
+
+    x = torch.randn(2, 5, 8)
+    optimized = irc.compile(encoder, (x,), backend=backend, kwargs={"src_key_padding_mask": mask_of(at_ends)})
+    assert "forward" not in vars(encoder) and encoder.use_nested_tensor and encoder.norm is norm
     for padding in (at_ends, within, whole_row):
         with torch.no_grad():
-            expected = encoder(x, src_key_padding_mask=padding)
-        assert norm is not None or bool((expected[padding] == 0).all()) == (padding is not within)
-        torch.testing.assert_close(optimized(x, src_key_padding_mask=padding), expected, atol=1e-5, rtol=1e-5)
+            expected = encoder(x, src_key_padding_mask=mask_of(padding))
+        empty = (torch.arange(5) >= (~padding).sum(1, keepdim=True)) if not is_checked else padding
+        assert norm is not None or bool((expected[empty] == 0).all()) == (not is_checked or padding is not within)
+        torch.testing.assert_close(optimized(x, src_key_padding_mask=mask_of(padding)), expected, atol=1e-5, rtol=1e-5)
 
 
 @dataclass

@@ -31,14 +31,18 @@ def _filling(encoder: nn.TransformerEncoder) -> Iterator[None]:
     def forward(src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: Any = None) -> Any:
         if not _computes_nested(encoder, src, mask, src_key_padding_mask):
             return original(src, mask, src_key_padding_mask, is_causal)
-        norm, encoder.norm = encoder.norm, None
+        hidden = src_key_padding_mask != 0  # in the kernels that eager calls, any number hides a position
+        if getattr(encoder, "mask_check", True):
+            begins_again = (hidden[:, :-1] & ~hidden[:, 1:]).any()  # then eager computes with the padding
+            empty = hidden & ~begins_again
+        else:  # eager takes as many positions as are not padding, from the first on, wherever the padding is
+            hidden = empty = torch.arange(src.shape[1], device=src.device) >= (~hidden).sum(1, keepdim=True)
+        norm, encoder.norm, encoder.use_nested_tensor = encoder.norm, None, False
         try:
-            result = original(src, mask, src_key_padding_mask, is_causal)
+            result = original(src, mask, hidden, is_causal)
         finally:
-            encoder.norm = norm
-        hidden = src_key_padding_mask != 0
-        begins_again = (hidden[:, :-1] & ~hidden[:, 1:]).any()  # then eager computes with the padding
-        result = result.masked_fill((hidden & ~begins_again).unsqueeze(-1), 0.0)
+            encoder.norm, encoder.use_nested_tensor = norm, True
+        result = result.masked_fill(empty.unsqueeze(-1), 0.0)
         return result if norm is None else norm(result)
 
     before = vars(encoder).get("forward")
@@ -52,7 +56,7 @@ def _filling(encoder: nn.TransformerEncoder) -> Iterator[None]:
 
 
 def _computes_nested(encoder: nn.TransformerEncoder, src: Any, mask: Any, padding: Any) -> bool:
-    """Whether eager PyTorch computes on nested tensors, if all padding is at the ends of rows."""
+    """Whether eager PyTorch computes on nested tensors, if no mask is checked or all padding is at the ends of rows."""
     return bool(torch.backends.mha.get_fastpath_enabled() and getattr(encoder, "use_nested_tensor", False)
-                and getattr(encoder, "mask_check", True) and not encoder.layers[0].training and src.dim() == 3
-                and mask is None and padding is not None and not torch.is_autocast_enabled())  # fmt: skip
+                and not encoder.layers[0].training and src.dim() == 3 and mask is None
+                and padding is not None and not torch.is_autocast_enabled())  # fmt: skip
