@@ -8,6 +8,8 @@ from irc import dims
 from irc.dims import Dim, Variable
 from irc.kernel.dag import Dot, Scan
 from irc.kernel.failure import LegalityFailure
+from irc.kernel.schedule_rules import schedule_holds_rows
+from irc.schedule_options import ScheduleOptions
 
 
 def scans_share_their_row(scans: Sequence[Scan], bound: Sequence[Variable], across: Sequence[Variable]) -> None:
@@ -49,16 +51,18 @@ def scans_are_read_at_their_points(name: str, is_at_points: bool) -> None:
         raise LegalityFailure("F21", message, (name,))
 
 
-def scans_run_in_a_loop(scans: Sequence[Scan], extent: Dim, rows: Dim) -> None:
-    """Rule F21, of rows that are not held."""
+def scans_run_in_a_loop(scans: Sequence[Scan], extent: Dim, rows: Dim, options: ScheduleOptions) -> None:
+    """Rule F21, of rows that are not held; where a block of them is stated, that is what does not fit (F15)."""
     if not scans:
         return
     long = f"rows of {extent} elements are not held in registers"
     first = scans[0]
     name = first.label
     opposite = next((scan for scan in scans if scan.reverse != first.reverse), None)
+    if opposite is None and not dims.same(rows, 1):
+        return
+    schedule_holds_rows(options, extent)
     if opposite is not None:
         message = f"%{name} and %{opposite.label} are scanned from different ends, and {long}"
         raise LegalityFailure("F21", message, (name, opposite.label, extent))
-    if dims.same(rows, 1):
-        raise LegalityFailure("F21", f"%{name} is scanned along one row alone, and {long}", (name, extent))
+    raise LegalityFailure("F21", f"%{name} is scanned along one row alone, and {long}", (name, extent))

@@ -8,7 +8,7 @@ Start at `make_schedule`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise, permutations
@@ -21,6 +21,7 @@ from irc.kernel.dag import (
     Node,
     Reduce,
     Root,
+    Scan,
     Store,
     draws_bits,
     products_of,
@@ -29,7 +30,6 @@ from irc.kernel.dag import (
     substituted,
     walk,
 )
-from irc.kernel.failure import failure_of
 from irc.kernel.nest import LOADED_VALUES, WARP, Axes, Schedule, Scope, Tile, next_power_of_two, size_of
 from irc.kernel.online import Online
 from irc.kernel.online_schedule import online_schedule
@@ -37,7 +37,7 @@ from irc.kernel.product_schedule import product_nest, product_tiles
 from irc.kernel.row_loops import looped_nest
 from irc.kernel.scan_rules import scans_run_in_a_loop
 from irc.kernel.scans import words_scanned
-from irc.kernel.schedule_rules import schedule_fits_the_tiles, schedule_holds_rows
+from irc.kernel.schedule_rules import schedule_fits_the_tiles
 from irc.schedule_options import NO_OPTIONS, ScheduleOptions
 
 WHOLE_ROW = 16_384  # columns that stay in registers without spilling: tried on sm_90 with 4 to 16 warps
@@ -126,25 +126,23 @@ def make_schedule(
     online: Online | None = None,
 ) -> Schedule:  # fmt: skip
     """Choose the tile shape and its blocks where `options` do not state them, and lay out the nest; raises the
-    `LegalityFailure` of options that do not fit the kernel (rule F15)."""
-    nest: tuple[Scope, ...] = tuple(walk(roots))
+    `LegalityFailure` of options that do not fit the kernel (rule F15), or of scans that no loop runs (F21)."""
+    nodes = walk(roots)
     if online is not None:
         return online_schedule(roots, online, parallel, options)
     products = products_of(roots)
     if products:
-        batch, down, across, summed = product_tiles(products, parallel, bound, options, any(map(draws_bits, nest)))
+        batch, down, across, summed = product_tiles(products, parallel, bound, options, any(map(draws_bits, nodes)))
         return Schedule(down, across, product_nest(roots, products, summed), options, summed, batch)
-    tiles = choose_tiles(roots, parallel, bound, options.n)
+    tiles = choose_tiles(nodes, parallel, bound, options.n)
     names = [tile.name for tile in tiles if tile is not None]
     schedule_fits_the_tiles(options, names)
     rows, columns = (with_block(tile, options.blocks.get(tile.name)) if tile is not None else None for tile in tiles)
+    nest: Iterable[Scope] = nodes
     if columns is not None and columns.looped:
-        failure = failure_of(scans_run_in_a_loop, scans_of(roots), size_of(bound), size_of(parallel))
-        if failure is not None:
-            schedule_holds_rows(options, size_of(bound))  # they are looped since that is stated
-            raise failure
-        nest = tuple(looped_nest(roots, columns))
-    schedule = Schedule(rows, columns, nest, options)
+        scans_run_in_a_loop(scans_of(roots), size_of(bound), size_of(parallel), options)
+        nest = looped_nest(roots, columns)
+    schedule = Schedule(rows, columns, tuple(nest), options)
     schedule_fits_the_tiles(options, names, math.prod(tile.typical for tile in schedule.tiles))
     return schedule
 
@@ -154,13 +152,14 @@ def with_block(tile: Tile, block: int | None) -> Tile:
     return tile if block is None or tile.whole else replace(tile, block=block)
 
 
-def choose_tiles(roots: Sequence[Root], parallel: Axes, bound: Axes,
+def choose_tiles(nodes: Sequence[Node], parallel: Axes, bound: Axes,
                  width: int | None) -> tuple[Tile | None, Tile | None]:  # fmt: skip
-    """The rows and columns of a tile, with blocks that rules choose; `width` is the stated block of reduced rows."""
+    """The rows and columns of a tile, with blocks that rules choose; `nodes` are those of the kernel in the order of
+    `walk`, and `width` is the stated block of reduced rows."""
     if bound:
-        return reduction_tiles(roots, parallel, bound, width)
-    loads = [node for node in walk(roots) if isinstance(node, Load)]
-    column = column_axis(loads, [root for root in roots if isinstance(root, Store)], parallel)
+        return reduction_tiles(nodes, parallel, bound, width)
+    loads = [node for node in nodes if isinstance(node, Load)]
+    column = column_axis(loads, [node for node in nodes if isinstance(node, Store)], parallel)
     if column is None:
         block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
         return Tile("i", parallel, block) if parallel else None, None
@@ -219,15 +218,14 @@ def depends_on_a_reduction(node: Node) -> bool:
     return isinstance(node, Reduce) and bool(reductions_of(node.operands))
 
 
-def reduction_tiles(roots: Sequence[Root], parallel: Axes, bound: Axes,
+def reduction_tiles(nodes: Sequence[Node], parallel: Axes, bound: Axes,
                     stated: int | None = None) -> tuple[Tile | None, Tile]:  # fmt: skip
     """Rows, and columns that are the reduced axes: whole in registers where they fit and `stated`, the block that the
     user states, covers them, else looped."""
-    nodes = walk(roots)
     loads = [node for node in nodes if isinstance(node, Load)]
     extent = size_of(bound)
     most = dims.bounds(extent)[1]
-    words = words_scanned(scans_of(roots))
+    words = words_scanned(node for node in nodes if isinstance(node, Scan))
     is_known = isinstance(extent, int) and not words and not any(map(draws_bits, nodes))
     held = min(WHOLE_ROW if is_known else WHOLE_ROW_UNKNOWN, MOST_SCANNED // max(words, 1))
     whole = most <= held
