@@ -68,13 +68,8 @@ class RowWriter(KernelWriter):
     def _scan(self, node: Scan) -> None:
         before, body = self.running[node], self._body(node)
         if node.exclusive:
-            body = Code(self._named_elements(body))
-        of_block = self._scanned(node, body)
-        if node.exclusive:
-            name = self.names.fresh("of_block", here=True)
-            self._line(f"{name} = {of_block.text}")
-            of_block = Code(name)
-        self._assign(node, self._combined(node, Code(before), of_block), RUNNING[node.kind])
+            body = self._elements(body)
+        self._assign(node, self._combined(node, Code(before), self._scanned(node, body)), RUNNING[node.kind])
         through = self._combined(node, self.values[node], body) if node.exclusive else self.values[node]
         bits = {F32: I32, F64: I64}.get(node.dtype, node.dtype)
         self._line(f"{before} = {call(self._helper('last_lane'), through, type_name(bits), str(node.reverse)).text}")

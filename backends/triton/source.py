@@ -166,10 +166,15 @@ class KernelWriter(IndexWriter):
             self._compute(scope, uses, masks)
 
     def _assign(self, node: Node, code: Code, fallback: str, hint: str | None = None) -> None:
-        name = self.names.fresh(node.hint if hint is None else hint, fallback, here=True)
+        load = node if isinstance(node, Load) else None
+        self.values[node] = self._assigned(code, node.hint if hint is None else hint, fallback, load)
+
+    def _assigned(self, code: Code, hint: str, fallback: str = "value", load: Load | None = None) -> Code:
+        """Write the line that assigns a value, which may be that of a load, to a name."""
+        name = self.names.fresh(hint, fallback, here=True)
         line = f"{name} = {code.text}"
-        self._line(marked(line, node) if isinstance(node, Load) else line)
-        self.values[node] = Code(name)
+        self._line(line if load is None else marked(line, load))
+        return Code(name)
 
     # -- values ------------------------------------------------------------------------------------------------
 
@@ -278,7 +283,7 @@ class KernelWriter(IndexWriter):
         """What a scan has combined to at each lane of a block."""
         axis, reverse = f"axis={self._reduced_position(node)}", ["reverse=True"] if node.reverse else []
         if node.exclusive:
-            name, combine = self._named_elements(body), f"combine_fn={self._helper(f'{node.kind}_before')}"
+            name, combine = self._elements(body).text, f"combine_fn={self._helper(f'{node.kind}_before')}"
             nothing = number(identity(node.kind, node.dtype), node.dtype)
             runs = f"(tl.full({name}.shape, {nothing.text}, {name}.dtype), {name})"
             return Code(f"{call('tl.associative_scan', runs, axis, combine, *reverse).text}[0]")
@@ -290,13 +295,9 @@ class KernelWriter(IndexWriter):
         combine = f"combine_fn={self._helper(COMBINED[node.kind])}"
         return call("tl.associative_scan", body, axis, combine, *reverse)
 
-    def _named_elements(self, body: Code) -> str:
-        """The name of what is scanned, for text that has it several times."""
-        if body.text.isidentifier():
-            return body.text
-        name = self.names.fresh("elements", here=True)
-        self._line(f"{name} = {body.text}")
-        return name
+    def _elements(self, body: Code) -> Code:
+        """What is scanned, by a name, for text that has it several times."""
+        return body if body.text.isidentifier() else self._assigned(body, "elements")
 
     def _reduced_tile(self, node: Reduce | Scan) -> Tile | None:
         """The tile axis that a reduction, or scan, is over."""
