@@ -58,8 +58,8 @@ def none(merge: Merge) -> PolicyRejection:
 @policy
 def greedy(merge: Merge) -> float | PolicyRejection:
     """Merge where the kernels then read and write fewer distinct bytes, unless the bytes that are loaded repeatedly
-    grow by more than that; never where a reduction would be computed again, or rows that are
-    reduced and scanned, or also reduced across, are too few for the device. The score is the bytes saved."""
+    grow by more than that; never where a reduction would be computed again, or rows that are reduced and scanned, or
+    also reduced across, are too few for the device. The score is the bytes saved."""
     if merge.recomputes_reduction:
         return reject("it would recompute a reduction", at=merge.producer)
     if not merge.has_programs:

@@ -99,14 +99,14 @@ def row_sizes(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> li
 
 
 def has_rows_for_programs(kernel: Kernel, sizes: Mapping[Symbol, int], device: Device) -> bool:
-    """Whether a kernel has a program for each multiprocessor after a split of its rows, or is fast enough without,
-    where it also reduces across rows; and where it reduces rows that it scans, too, without a split, which it cannot
-    have. Others have their programs."""
-    if not kernel.across:
-        is_apart = kernel.kind != "scan" or not reductions_of(kernel.roots)
-        return is_apart or not is_worth_a_split(count(kernel, sizes), device)
-    cost, extent = count(kernel, sizes), size_at(size_of(kernel.across), Sizes(sizes))
-    return not is_worth_a_split(cost, device) or cost.programs * extent >= LEAST_ROWS * device.multiprocessors
+    """Whether a kernel is fast enough with the programs that it can have. One that reduces across rows is divided into
+    parts of them. One that scans rows cannot be split; if it reduces them, too, the reduction alone could be."""
+    if kernel.across:
+        cost, extent = count(kernel, sizes), size_at(size_of(kernel.across), Sizes(sizes))
+        return not is_worth_a_split(cost, device) or cost.programs * extent >= LEAST_ROWS * device.multiprocessors
+    if kernel.kind == "scan" and reductions_of(kernel.roots):
+        return not is_worth_a_split(count(kernel, sizes), device)
+    return True
 
 
 def is_worth_a_split(cost: Bytes, device: Device) -> bool:
