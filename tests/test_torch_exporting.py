@@ -166,7 +166,9 @@ def test_ranks_that_a_size_decides_are_those_of_the_sizes_that_are_taken(program
             assert_like([torch.from_numpy(outputs.popitem()[1])], [program(x)])
 
 
-def test_a_program_is_exported_once_where_no_size_is_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The programs that PyTorch is asked to export."""
     exports, export = list[Any](), torch.export.export
 
     def counted(*args: Any, **options: Any) -> Any:
@@ -174,10 +176,39 @@ def test_a_program_is_exported_once_where_no_size_is_excluded(monkeypatch: pytes
         return export(*args, **options)
 
     monkeypatch.setattr("torch.export.export", counted)
+    return exports
+
+
+def test_a_program_is_exported_once_where_no_size_is_excluded(exports: list[Any]) -> None:
     irc.from_torch(lambda x: (x @ x.T).softmax(1), (X,), dynamic_shapes={"x": {0: "N"}})
     assert len(exports) == 1
     irc.from_torch(SLICED["two dropped"], (X,))
     assert len(exports) == 2
+
+
+def raising(x: torch.Tensor) -> torch.Tensor:
+    assert x.dim() == 3
+    return x
+
+
+FAILING: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Any]] = {
+    "branch on data": (lambda x: x * 2 if x.sum() > 0 else x, {0: "N"}),
+    "size of data": (lambda x: x * torch.ones(int(x.sum())), {0: "N"}),
+    "assertion": (raising, {0: "N"}),
+    "no size of a result": (lambda x: nn.functional.fractional_max_pool2d(x, 2), {0: "N"}),
+    "operands": (lambda x: x @ torch.ones(5, 5), {0: "N"}),
+    "no such axis": (lambda x: x * 2, {5: "N"}),
+    "no dim": (lambda x: x * 2, {0: 2.5}),
+    "range": (lambda x: x * 2, {0: Dim("N", min=8)}),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_what_fails_for_all_sizes_is_exported_once(name: str, exports: list[Any]) -> None:
+    program, shape = FAILING[name]
+    with pytest.raises(IrcError, match=r"torch\.export"):
+        irc.from_torch(program, (X,), dynamic_shapes={"x": shape})
+    assert len(exports) == 1
 
 
 @pytest.mark.parametrize("setting", [True, False])

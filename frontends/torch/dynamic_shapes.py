@@ -103,10 +103,9 @@ class DynamicShapes:
             try:
                 return export(self.full)
             except IrcError as error:
-                message = str(error.__cause__)
-                if not self.named or "Constraints violated" not in message:
+                if not self.named or not violates_constraints(error.__cause__):
                     raise
-                self._apply(ranges_in(message))
+                self._apply(ranges_in(str(error.__cause__)))
         return export(self.full)
 
     def _apply(self, fixes: Mapping[str, Mapping[str, int] | None]) -> None:
@@ -149,6 +148,11 @@ class DynamicShapes:
         for slot, shape in self._slots():
             _collect_shapes(shape, slot.structure, shapes)
         return shapes
+
+
+def violates_constraints(error: BaseException | None) -> bool:
+    """Whether PyTorch says in an exception that a program does not allow all sizes that it is exported for."""
+    return "Constraints violated" in str(error)
 
 
 def ranges_in(message: str) -> dict[str, dict[str, int] | None]:

@@ -10,6 +10,7 @@ import logging
 import operator
 import re
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
 from torch.export import ExportedProgram
+from torch.fx.experimental import symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
@@ -26,7 +28,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
-from irc.frontends.torch.dynamic_shapes import DynamicShapes
+from irc.frontends.torch.dynamic_shapes import DynamicShapes, violates_constraints
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.padding import padding_as_zeros
 from irc.frontends.torch.parameters import Parameters, register_caches, register_dataclasses
@@ -91,7 +93,9 @@ def _of_most_sizes(export: Callable[..., ExportedProgram]) -> ExportedProgram:
     """
     try:
         program = export(oblivious=False)
-    except IrcError:
+    except IrcError as error:
+        if not _is_of_sizes(error.__cause__):
+            raise
         with suppress(IrcError):
             oblivious = export(oblivious=True)
             if not _squeezes_dynamic_dims(oblivious):
@@ -106,6 +110,15 @@ def _of_most_sizes(export: Callable[..., ExportedProgram]) -> ExportedProgram:
                 and not _squeezes_dynamic_dims(oblivious)):  # fmt: skip
             return oblivious
     return program
+
+
+def _is_of_sizes(error: BaseException | None) -> bool:
+    """Whether PyTorch failed at constraints of sizes, which it may have stated for small ones: it names them, or fails
+    to say what they are. What else fails, such as a branch on data, fails for all sizes."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__ if error else None)]
+    raised_by = frames[-1].f_globals.get("__name__") if frames else None
+    unsaid = isinstance(error, AssertionError) and raised_by == symbolic_shapes.__name__
+    return unsaid or violates_constraints(error)
 
 
 def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
