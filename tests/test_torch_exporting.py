@@ -20,6 +20,7 @@ from torch.export import Dim
 import irc
 from irc.diagnostics import IrcError, fail
 from irc.driver.fx_graphs import FILE, _naming_operations
+from irc.frontends.torch import exporting
 from irc.frontends.torch.exporting import quiet, unlogged
 from irc.op import trace
 from tests.torch_calls import assert_like
@@ -184,6 +185,20 @@ def test_a_program_is_exported_once_where_no_size_is_excluded(exports: list[Any]
     assert len(exports) == 1
     irc.from_torch(SLICED["two dropped"], (X,))
     assert len(exports) == 2
+
+
+@pytest.mark.parametrize(("program", "count"), [(lambda x: x * 2, 1), (lambda x: x[-2:] * 2, 2)])
+def test_sizes_are_examined_once_for_each_export(program: Any, count: int, exports: list[Any],
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    examined, least = list[Any](), exporting.least_right_sizes
+
+    def counted(program: Any) -> Any:
+        examined.append(program)
+        return least(program)
+
+    monkeypatch.setattr(exporting, "least_right_sizes", counted)
+    irc.from_torch(program, (X,), dynamic_shapes={"x": {0: Dim("N", min=0, max=64)}})
+    assert len(examined) == len(exports) == count
 
 
 def raising(x: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import re
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import product
 from typing import Any
@@ -62,9 +62,10 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     args, kwargs = _examples(source, parameters, args, kwargs)
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
 
-    def export(*, oblivious: bool) -> ExportedProgram:
+    def export(*, oblivious: bool) -> tuple[ExportedProgram, dict[Any, int]]:
         with symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext():
-            return DynamicShapes(parameters, dynamic_shapes).export(export_with)
+            program = DynamicShapes(parameters, dynamic_shapes).export(export_with)
+        return program, least_right_sizes(program)
 
     def export_with(full: Any) -> ExportedProgram:
         with refused_by_torch("export"):
@@ -74,8 +75,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
           _explicit_keywords(module, parameters), padding_as_zeros(module)):  # fmt: skip
         is_plain = not dynamic_shapes or symbolic_shapes_config.backed_size_oblivious  # the user's own setting
-        program = export(oblivious=False) if is_plain else _of_most_sizes(export)
-    least = least_right_sizes(program)
+        program, least = export(oblivious=False) if is_plain else _of_most_sizes(export)
     if least:
         _exclude_below(program, least)
     if changed:
@@ -84,32 +84,34 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     return program
 
 
-def _of_most_sizes(export: Callable[..., ExportedProgram]) -> ExportedProgram:
-    """The program that is right for small sizes too, where PyTorch exports it.
+def _of_most_sizes(export: Callable[..., tuple[ExportedProgram, dict[Any, int]]]) -> tuple[
+        ExportedProgram, dict[Any, int]]:  # fmt: skip
+    """The program that is right for small sizes too, where PyTorch exports it, with its least right sizes; `export`
+    gives these two.
 
     PyTorch assumes that dynamic dims are 2 or more, whatever their ranges say, unless it is to be oblivious of that.
     With the assumption it may fail at x[2:], state guards that small sizes break, or be wrong for them; without it
     squeeze keeps a dynamic dim even where a run's size is 1, and nothing guards that.
     """
     try:
-        program = export(oblivious=False)
+        program, least = export(oblivious=False)
     except IrcError as error:
         if not _is_of_sizes(error.__cause__):
             raise
         with suppress(IrcError):
-            oblivious = export(oblivious=True)
+            oblivious, wrong = export(oblivious=True)
             if not _squeezes_dynamic_dims(oblivious):
-                return oblivious
+                return oblivious, wrong
         raise
-    if not least_right_sizes(program) and not any(map(EXCLUDES_SMALL.search, program._guards_code)):
-        return program
+    if not least and not any(map(EXCLUDES_SMALL.search, program._guards_code)):
+        return program, least
     with suppress(IrcError):  # PyTorch has no program that is right for all sizes, or says that it has
-        oblivious = export(oblivious=True)
+        oblivious, wrong = export(oblivious=True)
         # With torch.cond it may also guard dims whose small sizes are right: all of the operands, with >= 2.
-        if (not least_right_sizes(oblivious) and set(oblivious._guards_code) <= set(program._guards_code)
+        if (not wrong and set(oblivious._guards_code) <= set(program._guards_code)
                 and not _squeezes_dynamic_dims(oblivious)):  # fmt: skip
-            return oblivious
-    return program
+            return oblivious, wrong
+    return program, least
 
 
 def _is_of_sizes(error: BaseException | None) -> bool:
@@ -123,9 +125,8 @@ def _is_of_sizes(error: BaseException | None) -> bool:
 
 def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
     """Whether a dim is squeezed whose size may be 1 or not."""
-    nodes = (node for graph, target in product(_graphs(program), SQUEEZES)
-             for node in graph.find_nodes(op="call_function", target=target))  # fmt: skip
-    return any(not statically_known_true(size != 1) for node in nodes for size in _squeezed(node)[0])
+    sizes = (size for node in _calls(program, SQUEEZES) for size in _squeezed(node)[0])
+    return any(not statically_known_true(size != 1) for size in sizes)
 
 
 @contextmanager
@@ -236,17 +237,18 @@ def least_right_sizes(program: ExportedProgram) -> dict[Any, int]:
     have 2 rows, and what is computed of that extent (an expand_as, an arange) becomes a constant.
     """
     least: dict[Any, int] = {}
-    for graph in _graphs(program):
-        for node in (each for target in EXTENTS for each in graph.find_nodes(op="call_function", target=target)):
-            for number in _wrong_sizes(node, program.range_constraints):
-                for symbol in _symbols(EXTENTS[node.target](node)[0]):
-                    least[symbol] = max(least.get(symbol, 0), number + 1)
+    for node in _calls(program, EXTENTS):
+        for number in _wrong_sizes(node, program.range_constraints):
+            for symbol in _symbols(EXTENTS[node.target](node)[0]):
+                least[symbol] = max(least.get(symbol, 0), number + 1)
     return least
 
 
-def _graphs(program: ExportedProgram) -> list[torch.fx.Graph]:
-    """The graph of a program, and those of control flow in it."""
-    return [module.graph for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule)]
+def _calls(program: ExportedProgram, targets: Collection[Any]) -> Iterator[torch.fx.Node]:
+    """The nodes that call any of the targets, in a program's graph and in those of control flow in it."""
+    modules = (module for module in program.graph_module.modules() if isinstance(module, torch.fx.GraphModule))
+    for module, target in product(modules, targets):
+        yield from module.graph.find_nodes(op="call_function", target=target)
 
 
 def _exclude_below(program: ExportedProgram, least: Mapping[Any, int]) -> None:
