@@ -1,4 +1,4 @@
-"""Distinguishes exceptions in users' Python files from errors in irc.
+"""Distinguishes users' Python code from irc's own: whose exception it is, and whose line a warning names.
 
 `--load experiment.py`, `policy=rules.py:frugal` and `irc check rules.py` run a file that irc does not know. An
 exception in it is the user's to fix, so it becomes a coded error that names the line in the file.
@@ -11,6 +11,7 @@ import os
 import sys
 import sysconfig
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,15 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
         place = _place_of(error, called)
         note = f"{type(error).__name__}: {error}"
         raise fail(code, message, at=place, notes=(f"{place}: {note}" if place.known else note,)) from error
+
+
+def warn_caller(message: str) -> None:
+    """Warn with a UserWarning that names the line outside of irc that called it, however deep in irc that was."""
+    inside = ("irc", "contextlib")  # some functions of irc are decorated by context managers
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in inside:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)  # skip_file_prefixes needs Python 3.12
 
 
 def _is_ours(error: BaseException) -> bool:

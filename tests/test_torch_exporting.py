@@ -22,6 +22,7 @@ from irc.diagnostics import IrcError, fail
 from irc.driver.fx_graphs import FILE, _naming_operations
 from irc.frontends.torch import exporting
 from irc.frontends.torch.exporting import quiet, unlogged
+from irc.frontends.torch.guards import KEPT_APART
 from irc.op import trace
 from tests.torch_calls import assert_like
 
@@ -65,6 +66,33 @@ def test_errors_while_a_graph_is_recorded(error: Exception) -> None:
     with pytest.raises(IrcError, match="a size") as caught, _naming_operations({2: operation}):
         exec(compile("\nraising()", FILE, "exec"), {"raising": raising})
     assert (caught.value is error) if isinstance(error, IrcError) else (caught.value.__cause__ is error)
+
+
+def changing(x: torch.Tensor, others: list[torch.Tensor]) -> torch.Tensor:
+    others.append(x)
+    return x * 2
+
+
+def guarded() -> torch.export.ExportedProgram:
+    program = torch.export.export(nn.ReLU(), (X,))
+    setattr(program, KEPT_APART, ["L['input'].stride()[0] == 7"])
+    return program
+
+
+WARNED: dict[str, tuple[Callable[[], Any], Any, Any]] = {
+    "puts other things": (lambda: changing, (X, [X + 1]), None),
+    "larger sizes only": (lambda: lambda x: x[-2:] + torch.ones(2, 4), (X,), ({0: Dim("N", min=0, max=9)},)),
+    "irc does not check": (guarded, (), None),
+}
+
+
+@pytest.mark.parametrize("read", [irc.compile, irc.from_torch])
+@pytest.mark.parametrize("message", WARNED)
+def test_warnings_name_the_line_of_the_caller(message: str, read: Callable[..., Any]) -> None:
+    program, inputs, shapes = WARNED[message]
+    with pytest.warns(UserWarning, match=message) as caught:
+        read(program(), inputs, dynamic_shapes=shapes)
+    assert {each.filename for each in caught if message in str(each.message)} == {__file__}
 
 
 # -- what threads see of it --------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from irc.frontends.torch.padding import padding_as_zeros
 from irc.frontends.torch.parameters import Parameters, register_caches, register_dataclasses
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
+from irc.user_code import warn_caller
 
 EXCLUDES_SMALL = re.compile(r" (!= [01]|>= [12]|> [01])$")  # the end of a guard that small sizes may break
 EXPORTING = threading.RLock()  # PyTorch exports one program at a time, and what is changed meanwhile is the process's
@@ -79,8 +80,8 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     if least:
         _exclude_below(program, least)
     if changed:
-        warnings.warn(f"the program puts other things into its argument {changed[0]}; once exported it does not: let "
-                      "it give them as results", stacklevel=2)  # fmt: skip
+        warn_caller(f"the program puts other things into its argument {changed[0]}; once exported it does not: let it "
+                    "give them as results")  # fmt: skip
     return program
 
 
@@ -257,7 +258,7 @@ def _exclude_below(program: ExportedProgram, least: Mapping[Any, int]) -> None:
         allowed = program.range_constraints.get(symbol)
         program.range_constraints[symbol] = ValueRanges(low, int_oo if allowed is None else allowed.upper)
     sizes = ", ".join(f"{low} for {_place_of(program, symbol)}" for symbol, low in least.items())
-    warnings.warn(f"PyTorch exports this program for larger sizes only: the least size is {sizes}", stacklevel=4)
+    warn_caller(f"PyTorch exports this program for larger sizes only: the least size is {sizes}")
 
 
 def _place_of(program: ExportedProgram, symbol: Any) -> str:

@@ -11,7 +11,6 @@ import ast
 import math
 import operator
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -26,6 +25,7 @@ from irc.dims import DimError
 from irc.frontends.torch.parameters import Parameters
 from irc.frontends.torch.reading import unsupported
 from irc.frontends.torch.symbolic import PYTHON
+from irc.user_code import warn_caller
 
 KEPT_APART = "guards_of_archive"  # an attribute of programs whose guards PyTorch must not see
 LONGEST = 10_000  # characters of a guard
@@ -71,8 +71,7 @@ class Guards:
                 tree = parsed(text)
                 read.append((self._value(tree, sizes), _in_words(tree)))
             except (UnsupportedError, DimError, RecursionError):
-                warnings.warn(f"PyTorch exported this program under a condition that irc does not check: {text:.200}",
-                              stacklevel=5)  # fmt: skip
+                warn_caller(f"PyTorch exported this program under a condition that irc does not check: {text:.200}")
         return read
 
     def _value(self, node: ast.expr, sizes: Sizes) -> Any:
