@@ -279,7 +279,16 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "f16": (lambda x: running(x, "min", reverse=True), ("f16[512, 16384]",)),
     "logarithms": (lambda x: running(x, "log_sum_exp", exclusive=True), ("f32[512, 16384]",)),
     "logarithms of f64": (lambda x: running(x, "log_sum_exp", reverse=True), ("f64[512, 16384]",)),
-    "logarithms of a row": (lambda x: running(x, "log_sum_exp"), ("bf16[512, 8192]",)),
+    "logarithms of a row": (lambda x: running(x, "log_sum_exp"), ("bf16[512, 1024]",)),
+    "logarithms and others": (lambda x: tuple(running(x, kind) for kind in ("log_sum_exp", "sum", "max")),
+                              ("f32[512, 16384]",)),
+    "all kinds": (lambda x: tuple(running(x, kind) for kind in (*KINDS, "log_sum_exp")), ("f64[512, 16384]",)),
+    "eight": (lambda x: tuple(running(ops.mul(x, k), "max") for k in range(8)), ("i64[512, 16384]",)),
+    "eight of a row": (lambda x: tuple(running(ops.mul(x, k), "max") for k in range(8)), ("i64[512, 512]",)),
+    "all kinds of a row": (lambda x: tuple(running(x, kind) for kind in (*KINDS, "log_sum_exp")), ("f64[512, 512]",)),
+    "eight columns": (lambda x: tuple(running(ops.mul(x, k), "max", axis=0) for k in range(8)), ("f64[5000, 512]",)),
+    "columns of logarithms": (lambda x: (running(x, "log_sum_exp", axis=0), running(x, axis=0)),
+                              ("f64[8192, 4096]",)),
 }  # fmt: skip
 
 

@@ -38,5 +38,7 @@ def scanned_row(value: Value, axis: int, coordinates: Coordinates, guards: Guard
 
 
 def words_scanned(scans: Iterable[Scan]) -> int:
-    """The words of 32 bits that scans hold of each element: an exclusive one keeps the element, too."""
-    return sum(max(1, node.dtype.itemsize // 4) * (2 if node.exclusive else 1) for node in scans)
+    """The words of 32 bits that scans hold of each element: an exclusive one keeps the element, too, and the logarithms
+    and exponentials of `log_sum_exp` take as much as four others."""
+    return sum(max(1, node.dtype.itemsize // 4) * (2 if node.exclusive else 1)
+               * (4 if node.kind == "log_sum_exp" else 1) for node in scans)  # fmt: skip

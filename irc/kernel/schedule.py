@@ -227,10 +227,11 @@ def reduction_tiles(nodes: Sequence[Node], parallel: Axes, bound: Axes,
     most = dims.bounds(extent)[1]
     words = words_scanned(node for node in nodes if isinstance(node, Scan))
     is_known = isinstance(extent, int) and not words and not any(map(draws_bits, nodes))
-    held = min(WHOLE_ROW if is_known else WHOLE_ROW_UNKNOWN, MOST_SCANNED // max(words, 1))
+    scanned = MOST_SCANNED if words <= 4 else MOST_SCANNED // 4  # of several scans, what combines them takes registers
+    held = min(WHOLE_ROW if is_known else WHOLE_ROW_UNKNOWN, scanned // max(words, 1))
     whole = most <= held
     strided = any(unit_stride(load.index) in parallel for load in loads if load.axes & set(bound))
-    width = next_power_of_two(most) if whole else LOOP_COLUMNS
+    width = next_power_of_two(most) if whole else LOOP_COLUMNS if words <= 8 else LOOP_COLUMNS // 2
     if strided and width > SIDE:
         neighbors = 8 if words or any(map(depends_on_a_reduction, nodes)) else 32  # a loop would read again, or not
         whole, width = whole and width * neighbors <= STRIDED_ELEMENTS, min(width, LOOP_COLUMNS)
@@ -239,6 +240,6 @@ def reduction_tiles(nodes: Sequence[Node], parallel: Axes, bound: Axes,
         whole, width = most <= stated, stated
     columns = Tile("n", bound, 0, whole=True) if whole else Tile("n", bound, width, looped=True)
     height = max(1, (STRIDED_ELEMENTS if strided else TILE_ELEMENTS) // width)
-    height = max(1, min(height, MOST_SCANNED // (width * max(words, 1))))
+    height = min(height, next_power_of_two(scanned // (width * max(words, 1)) + 1) // 2 or 1)
     height = min(height, next_power_of_two(max(1, MOST_LOADED // (width * max(len(loads), 1))) + 1) // 2)
     return Tile("m", parallel, covering(size_of(parallel), min(height, SIDE))) if parallel else None, columns
