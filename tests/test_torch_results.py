@@ -8,9 +8,11 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,13 @@ from torch.utils import _pytree as pytree
 
 import irc
 from irc.diagnostics import IrcError
+from irc.driver import compiled_programs
+from irc.driver.callables import imported_program
 from irc.driver.checking import check
+from irc.driver.compile_cache import compiled_code
+from irc.driver.compiled_programs import CompiledProgram
+from irc.driver.models import Settings
+from irc.frontends.torch.calling import Convention
 from irc.frontends.torch.importer import _apart, _final_nodes
 from irc.ir import Block
 from irc.types import TensorType
@@ -294,6 +302,79 @@ def test_weights_of_a_function_are_those_of_its_modules() -> None:
         linear.load_state_dict(nn.Linear(3, 2).state_dict())
         offset.add_(1)
         assert_like(optimized(x), program(x).detach())
+
+
+class Counting(nn.Module):
+    """Writes a buffer, and has a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += self.weight
+        return x * self.weight
+
+
+def test_a_call_is_of_one_version_though_weights_change_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another call compiles the program again, and the buffer is another tensor, while the arguments are bound."""
+    module, x, original = Counting(), torch.ones(3), Convention.call
+    optimized, old = irc.compile(module, (x,)), module.seen
+
+    def call(self: Any, args: Any, kwargs: Any) -> Any:
+        bound = original(self, args, kwargs)
+        monkeypatch.setattr(Convention, "call", original)
+        module.weight.fill_(5)
+        module.seen = torch.full((3,), 10.0)
+        assert_like(optimized(x), x * 5)
+        return bound
+
+    monkeypatch.setattr(Convention, "call", call)
+    assert_like(optimized(x), x)
+    assert_like((old, module.seen), (torch.ones(3), torch.full((3,), 15.0)))
+
+
+def test_a_program_saved_while_weights_change_is_not_taken_for_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x, original = nn.Linear(3, 2), torch.ones(1, 3), compiled_programs.save_program
+    optimized = irc.compile(module, (x,))
+    before = module(x).detach()
+
+    def save_program(*arguments: Any) -> Any:
+        saved = original(*arguments)
+        add_one(module)
+        optimized(x)
+        return saved
+
+    monkeypatch.setattr(compiled_programs, "save_program", save_program)
+    optimized.save(tmp_path / "saved")
+    assert_like(irc.load_compiled(tmp_path / "saved")(x), before)
+    with pytest.raises(IrcError, match=r"compiled\.unsaved"):
+        pickle.dumps(optimized)
+
+
+def test_the_module_is_that_of_the_newest_version() -> None:
+    """The passes of an old version end after another thread has asked for a newer one."""
+    linear, x = nn.Linear(3, 2), torch.ones(1, 3)
+    imported, convention = imported_program(linear, (x,))
+    compile_code = partial(compiled_code, backend="onnx", pipeline=None, settings=Settings(), called=convention.names)
+    code = compile_code(imported)
+    old = code.module()
+
+    def module() -> Any:
+        add_one(linear)
+        thread.start()
+        thread.join(1)  # it waits for this one, or has compiled the program again
+        return old
+
+    optimized = CompiledProgram(module, "onnx", convention, *code.runner, code=code.stored, compile_code=compile_code)
+    thread = threading.Thread(target=optimized, args=(x,))
+    assert optimized.module is old
+    thread.join()
+    assert optimized.module is not old
+    assert_like(optimized(x), linear(x).detach())
 
 
 def test_every_weight_is_looked_at() -> None:

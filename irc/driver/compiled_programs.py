@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,21 @@ from irc.verifier import verify
 
 if TYPE_CHECKING:
     from irc.driver.compile_cache import CompiledCode
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A program compiled with the weights of one moment. What uses a program reads its version once, since another
+    thread may put a newer one in its place. `module` may be a function that gives it, and `saved` are the folder that
+    has it and the digest of what is there."""
+
+    module: Module | Callable[[], Module]
+    convention: Any
+    run: Any
+    label: str
+    plain: Any
+    code: StoredCode | None
+    saved: tuple[str, str] | None = None
 
 
 class CompiledProgram:
@@ -61,42 +77,55 @@ class CompiledProgram:
 
     def __init__(self, module: Module | Callable[[], Module], backend: Backend, convention: Any, run: Any, label: str,
                  plain: Any = None, *, name: str = "", code: StoredCode | None = None,
+                 saved: tuple[str, str] | None = None,
                  compile_code: Callable[[Module], CompiledCode] | None = None) -> None:  # fmt: skip
         self.name = name
-        self._module = module
         self.backend = backend
-        self.label = label
-        self.saved: tuple[str, str] | None = None  # the folder that has it, and the digest of what is there
-        self._convention = convention
-        self._run = run
-        self._plain = plain if convention.is_plain else None
-        self._code, self._compile_code = code, compile_code
-        self._lock = Lock()
+        plain = plain if convention.is_plain else None
+        self._version = _Version(module, convention, run, label, plain, code, saved)
+        self._compile_code = compile_code
+        self._lock = Lock()  # of what puts another version in its place
 
-    def _renew(self) -> None:
-        """Compile the program again if its weights have changed."""
-        if not self._convention.weights.is_changed():
-            return
+    def _current(self) -> _Version:
+        """The version of the weights of now: the program is compiled again if they have changed."""
+        version = self._version
+        if not version.convention.weights.is_changed():
+            return version
         with self._lock:
-            if not self._convention.weights.is_changed():  # another thread has done it
-                return
+            version = self._version
+            if not version.convention.weights.is_changed():  # another thread has done it
+                return version
             assert self._compile_code is not None
-            convention, imported = self._convention.renewed()
+            convention, imported = version.convention.renewed()
             verify(imported)
             code = self._compile_code(imported)
-            self._module, self._code, self.saved = code.module, code.stored, None
-            self._run, self.label, plain = code.runner
-            self._plain = plain if convention.is_plain else None
-            self._convention = convention
+            run, label, plain = code.runner
+            plain = plain if convention.is_plain else None
+            self._version = _Version(code.module, convention, run, label, plain, code.stored)
+            return self._version
+
+    @property
+    def label(self) -> str:
+        """How it runs."""
+        return self._version.label
+
+    @property
+    def saved(self) -> tuple[str, str] | None:
+        """The folder that it was saved in or loaded from, and the digest of what is there; None where there is none, or
+        weights have changed since."""
+        return self._version.saved
 
     @property
     def module(self) -> Module:
         """The module after all passes, which are run at the first use where the code was in the cache. Of a loaded
         program it is the interface."""
-        self._renew()
-        if not isinstance(self._module, Module):
-            self._module = self._module()
-        return self._module
+        self._current()
+        with self._lock:
+            module = self._version.module
+            if not isinstance(module, Module):
+                module = module()
+                self._version = replace(self._version, module=module)
+            return module
 
     def save(self, folder: str | Path) -> None:
         """Write the program into a folder: the compiled code with the weights of now, how it is called, and the buffers
@@ -107,17 +136,19 @@ class CompiledProgram:
         class that is not at the top of a module, and `compiled.folder` where another has changed or removed the code,
         which is in the folder that the program was loaded from, in the cache, or among temporary files.
         """
-        self._renew()
-        assert self._code is not None
-        place, digest = save_program(self._code, self.backend, self._convention, folder)
-        self.saved = str(place), digest
+        version = self._current()
+        assert version.code is not None
+        place, digest = save_program(version.code, self.backend, version.convention, folder)
+        with self._lock:
+            if self._version.code is version.code:  # else weights have changed since
+                self._version = replace(self._version, saved=(str(place), digest))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        self._renew()
-        if self.saved is None:
+        saved = self._current().saved
+        if saved is None:
             raise fail("compiled.unsaved", "a pickle has the name of a saved program's folder, and this was not saved",
                        help="call save(folder) before")  # fmt: skip
-        return load_referenced, self.saved
+        return load_referenced, saved
 
     def __copy__(self) -> CompiledProgram:
         return self
@@ -126,14 +157,17 @@ class CompiledProgram:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._convention.weights.is_changed():  # asked here, since a call costs microseconds
-            self._renew()
-        if self._plain is not None and not kwargs:
-            results = self._plain(args)
+        version = self._version
+        convention = version.convention
+        if convention.weights.is_changed():  # asked here, since a call costs microseconds
+            version = self._current()
+            convention = version.convention
+        if version.plain is not None and not kwargs:
+            results = version.plain(args)
             if results is not NotImplemented:
-                return self._convention.structured(results)
-        call = self._convention.call(args, kwargs)
-        return self._convention.result(self._run(call.tensors), call)
+                return convention.structured(results)
+        call = convention.call(args, kwargs)
+        return convention.result(version.run(call.tensors), call)
 
     def __repr__(self) -> str:
         return f"<{self.name} compiled for {self.backend}: {self.label}>"
@@ -200,7 +234,5 @@ def _loaded(opened: CompiledFolder) -> CompiledProgram:
         runner = runner_of(opened.main, opened.backend, opened.path, convention.names, trusted=False)
     except (ValueError, KeyError, OSError) as error:
         raise damaged(opened.path, f"its code does not fit its interface: {error!r:.200}") from None
-    program = CompiledProgram(opened.interface, opened.backend, convention, *runner,
-                              name=opened.interface.name, code=opened.code())  # fmt: skip
-    program.saved = str(opened.path), opened.digest
-    return program
+    return CompiledProgram(opened.interface, opened.backend, convention, *runner, name=opened.interface.name,
+                           code=opened.code(), saved=(str(opened.path), opened.digest))  # fmt: skip
