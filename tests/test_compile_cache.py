@@ -80,6 +80,21 @@ def test_a_warm_start_runs_no_pass(backend: str, folder: Path, runs: list[Any], 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_compiled_again_as_weights_change_is_not_kept(backend: str, folder: Path, tmp_path: Path) -> None:
+    """As in a loop that trains and evaluates."""
+    module, x = network(), torch.randn(3, 4)
+    program = irc.compile(module, (x,), backend=backend)
+    kept = entries(folder)
+    for _ in range(3):
+        with torch.no_grad():
+            module[0].weight.mul_(2)
+        torch.testing.assert_close(program(x), module(x).detach())
+        assert entries(folder) == kept and len(kept) == 1
+    program.save(tmp_path / "saved")
+    torch.testing.assert_close(irc.load_compiled(tmp_path / "saved")(x), module(x).detach())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_warm_start_of_torch_compile(backend: str, folder: Path, runs: list[Any]) -> None:
     """Forward and backward, and inference with weights as constants."""
 

@@ -65,5 +65,6 @@ def compiled_module(
     compile_code = partial(compiled_code, backend=backend, pipeline=pipeline, settings=settings,
                            called=convention.names)  # fmt: skip
     code = compile_code(imported)
+    # Weights that change will change again: what is compiled between would fill the cache.
     return CompiledProgram(code.module, backend, convention, *code.runner, name=imported.name, code=code.stored,
-                           compile_code=compile_code)  # fmt: skip
+                           compile_code=partial(compile_code, cached=False))  # fmt: skip

@@ -46,10 +46,11 @@ class CompiledCode:
 
 
 def compiled_code(imported: Module, backend: Backend, pipeline: str | None, settings: Settings,
-                  called: Mapping[str, str]) -> CompiledCode:  # fmt: skip
-    """The code of a module, by a pipeline, by default the backend's; `called` is what callers know its arguments by."""
+                  called: Mapping[str, str], *, cached: bool = True) -> CompiledCode:  # fmt: skip
+    """The code of a module, by a pipeline, by default the backend's; `called` is what callers know its arguments by.
+    Unless it is `cached`, the cache is neither read nor added to."""
     text = pipeline or find_backend(backend).PIPELINE
-    store = code_store() if _may_be_kept(imported, text, settings) else None
+    store = code_store() if cached and _may_be_kept(imported, text, settings) else None
     lowered = partial(_lowered, imported, text, backend, settings)
     if store is None:
         return _uncached(lowered(), backend, settings, called)
