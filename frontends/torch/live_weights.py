@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.export import ExportedProgram
@@ -15,9 +15,18 @@ from irc.diagnostics import fail
 from irc.frontends.torch.tensors import memory_key, state_of, why_not_dense
 from irc.module import Module
 
-# Where a tensor is found, by a name; the tensor; its state, without the count of its writes where it is no constant of
-# the compiled program but is read at each call; what it was, in words; and what the exported program calls it.
-Kept = tuple[dict[str, Any], str, torch.Tensor, tuple[int, int | None], str, tuple[str, ...]]
+
+class Kept(NamedTuple):
+    """A weight as it was: `holder[name]` is where it is found, `state` has no count of its writes where it is no
+    constant of the compiled program but is read at each call, `kind` is what it was in words, and `targets` are what
+    the exported program calls it."""
+
+    holder: dict[str, Any]
+    name: str
+    tensor: torch.Tensor
+    state: tuple[int, int | None]
+    kind: str
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class Weights:
         for holder, name in places:
             memory, (address, version) = memory_key(holder[name]), state_of(holder[name])
             state = address, None if memory in written else version
-            kept.append((holder, name, holder[name], state, described(holder[name]), tuple(named[memory])))
+            kept.append(Kept(holder, name, holder[name], state, described(holder[name]), tuple(named[memory])))
         return cls(type(source).__name__, kept, program, read)
 
     def is_changed(self) -> bool:
@@ -74,19 +83,21 @@ class Weights:
         assert self.program is not None
         now: dict[str, torch.Tensor] = {}
         kept: list[Kept] = []
-        for holder, name, _, (_, version), kind, targets in self.kept:
-            new: Any = holder.get(name)
+        for weight in self.kept:
+            new: Any = weight.holder.get(weight.name)
+            first = weight.targets[0]
             if not isinstance(new, torch.Tensor) or why_not_dense(new) is not None:
-                raise self._changed(f"the weight {targets[0]} is no dense tensor now", kind)
-            if described(new) != kind:
-                raise self._changed(f"the weight {targets[0]} is {described(new)} now", kind)
-            if memory_key(now.setdefault(targets[0], new)) != memory_key(new):
-                raise self._changed(f"the weight {targets[0]} has memory of its own", "that of another weight")
-            address, newest = state_of(new)
-            kept.append((holder, name, new, (address, None if version is None else newest), kind, targets))
-        for _, _, new, _, _, targets in kept:
-            for target in targets:
-                tensors_of(self.program, target)[target] = new
+                raise self._changed(f"the weight {first} is no dense tensor now", weight.kind)
+            if described(new) != weight.kind:
+                raise self._changed(f"the weight {first} is {described(new)} now", weight.kind)
+            if memory_key(now.setdefault(first, new)) != memory_key(new):
+                raise self._changed(f"the weight {first} has memory of its own", "that of another weight")
+            address, version = state_of(new)
+            state = address, None if weight.state[1] is None else version
+            kept.append(weight._replace(tensor=new, state=state))
+        for weight in kept:
+            for target in weight.targets:
+                tensors_of(self.program, target)[target] = weight.tensor
         return Weights(self.name, kept, self.program, self.read)
 
     def _changed(self, what: str, expected: str) -> Exception:
