@@ -37,8 +37,8 @@ def program() -> tuple[nn.Module, CompiledProgram]:
 
 def takes(compiled: CompiledProgram, *tensors: Any) -> bool:
     """Whether the short way takes these arguments."""
-    assert compiled._version.plain is not None
-    return compiled._version.plain(tensors) is not NotImplemented
+    assert compiled._latest.plain is not None
+    return compiled._latest.plain(tensors) is not NotImplemented
 
 
 def assert_as_eager(module: nn.Module, compiled: CompiledProgram, *tensors: Any) -> None:
@@ -133,7 +133,7 @@ def test_threads(program: tuple[nn.Module, CompiledProgram]) -> None:
 def test_few_shapes_are_kept(program: tuple[nn.Module, CompiledProgram]) -> None:
     for rows in range(SHAPES_KEPT + 9):
         program[1](torch.randn(rows, 5), torch.randn(5))
-    assert program[1]._version.plain is not None and len(program[1]._version.plain._fits) <= SHAPES_KEPT
+    assert program[1]._latest.plain is not None and len(program[1]._latest.plain._fits) <= SHAPES_KEPT
 
 
 def test_dims_that_are_expressions() -> None:
@@ -143,7 +143,7 @@ def test_dims_that_are_expressions() -> None:
     for size in (4, 10, 4):
         x = torch.randn(size)
         torch.testing.assert_close(compiled(x), x.reshape(-1, 2).sum(1))
-    assert compiled._version.plain is not None and len(compiled._version.plain._fits) == 2
+    assert compiled._latest.plain is not None and len(compiled._latest.plain._fits) == 2
     for size in (5, 34):
         with pytest.raises(IrcError, match=r"run\.dim"):
             compiled(torch.randn(size))
@@ -156,7 +156,7 @@ def test_weights_that_changed_are_noticed() -> None:
     with torch.no_grad():
         module.linear.weight.add_(1)
     torch.testing.assert_close(compiled(x, y), module(x, y), check_stride=False)
-    assert compiled._version.plain is not None
+    assert compiled._latest.plain is not None
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,6 @@ def test_weights_that_changed_are_noticed() -> None:
 )
 def test_programs_without_a_short_way(function: Any) -> None:
     compiled = compile_program(function, (torch.zeros(2, 3),), "onnx")
-    assert compiled._version.plain is None
+    assert compiled._latest.plain is None
     expected, actual = function(torch.ones(2, 3)), compiled(torch.ones(2, 3))
     torch.testing.assert_close(actual, expected)

@@ -356,7 +356,7 @@ def test_a_program_saved_while_weights_change_is_not_taken_for_the_new_one(
 
 
 def test_the_module_is_that_of_the_newest_version() -> None:
-    """The passes of an old version end after another thread has asked for a newer one."""
+    """The passes of an old version end after another thread has compiled a newer one."""
     linear, x = nn.Linear(3, 2), torch.ones(1, 3)
     imported, convention = imported_program(linear, (x,))
     compile_code = partial(compiled_code, backend="onnx", pipeline=None, settings=Settings(), called=convention.names)

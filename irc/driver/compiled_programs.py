@@ -82,17 +82,17 @@ class CompiledProgram:
         self.name = name
         self.backend = backend
         plain = plain if convention.is_plain else None
-        self._version = _Version(module, convention, run, label, plain, code, saved)
+        self._latest = _Version(module, convention, run, label, plain, code, saved)
         self._compile_code = compile_code
         self._lock = Lock()  # of what puts another version in its place
 
     def _current(self) -> _Version:
         """The version of the weights of now: the program is compiled again if they have changed."""
-        version = self._version
+        version = self._latest
         if not version.convention.weights.is_changed():
             return version
         with self._lock:
-            version = self._version
+            version = self._latest
             if not version.convention.weights.is_changed():  # another thread has done it
                 return version
             assert self._compile_code is not None
@@ -101,19 +101,19 @@ class CompiledProgram:
             code = self._compile_code(imported)
             run, label, plain = code.runner
             plain = plain if convention.is_plain else None
-            self._version = _Version(code.module, convention, run, label, plain, code.stored)
-            return self._version
+            self._latest = _Version(code.module, convention, run, label, plain, code.stored)
+            return self._latest
 
     @property
     def label(self) -> str:
         """How it runs."""
-        return self._version.label
+        return self._latest.label
 
     @property
     def saved(self) -> tuple[str, str] | None:
         """The folder that it was saved in or loaded from, and the digest of what is there; None where there is none, or
         weights have changed since."""
-        return self._version.saved
+        return self._latest.saved
 
     @property
     def module(self) -> Module:
@@ -121,10 +121,10 @@ class CompiledProgram:
         program it is the interface."""
         self._current()
         with self._lock:
-            module = self._version.module
+            module = self._latest.module
             if not isinstance(module, Module):
                 module = module()
-                self._version = replace(self._version, module=module)
+                self._latest = replace(self._latest, module=module)
             return module
 
     def save(self, folder: str | Path) -> None:
@@ -140,8 +140,8 @@ class CompiledProgram:
         assert version.code is not None
         place, digest = save_program(version.code, self.backend, version.convention, folder)
         with self._lock:
-            if self._version.code is version.code:  # else weights have changed since
-                self._version = replace(self._version, saved=(str(place), digest))
+            if self._latest.code is version.code:  # else weights have changed since
+                self._latest = replace(self._latest, saved=(str(place), digest))
 
     def __reduce__(self) -> tuple[Any, ...]:
         saved = self._current().saved
@@ -157,7 +157,7 @@ class CompiledProgram:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        version = self._version
+        version = self._latest
         convention = version.convention
         if convention.weights.is_changed():  # asked here, since a call costs microseconds
             version = self._current()
