@@ -150,19 +150,18 @@ def test_subnormal_numbers_are_rounded_in_steps_of_the_least(dtype: str) -> None
 
 
 def test_sizes_that_pytorch_does_not_export_are_left_out() -> None:
-    """`v12.shape[2]` is exported as (B*((S*S)//B))//S, which is 0 where S is 1 and B is 3."""
+    """A dim that is squeezed is exported for sizes of 2 or more."""
 
-    class Reshapes(torch.nn.Module):
+    class Squeezes(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = x.reshape(x.shape[2], x.shape[1], x.shape[0])
-            return y.reshape(y.shape[2], y.shape[0], y.shape[1])
+            return x.squeeze(0) * 2
 
-    s, b = (torch.export.Dim(name, min=0, max=64) for name in "SB")
-    feeds = [[torch.ones(6, 6, 4)], [torch.ones(1, 1, 3)]]
-    program = TorchProgram("reshapes", "", [{0: "S", 1: "S", 2: "B"}], feeds, 1)
-    program.__dict__ |= {"module": Reshapes(), "dynamic_shapes": ({0: s, 1: s, 2: b},)}
+    feeds = [[torch.ones(3, 4)], [torch.ones(1, 4)]]
+    program = TorchProgram("squeezes", "", [{0: "B"}], feeds, 1)
+    dim = torch.export.Dim("B", min=0, max=64)
+    program.__dict__ |= {"module": Squeezes(), "dynamic_shapes": ({0: dim},)}
     program.truths = [{"result 0": Truth.of(y, [y]), "input x0": Truth.of(x.numpy(), [x.numpy()])}
-                      for (x,) in feeds for y in [Reshapes()(x).numpy()]]  # fmt: skip
+                      for (x,) in feeds for y in [Squeezes()(x).numpy()]]  # fmt: skip
     assert torch_outcomes(program) == [] and len(program.feeds) == 1
 
 

@@ -166,7 +166,8 @@ LONG: dict[str, tuple[Callable[..., Any], *tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("length", [0, 1, 3, 17, 1_024, 1_025, 8_193, 20_001])
+@pytest.mark.parametrize("length", [0, 1, 3, 17, 1_024, 1_025, *(pytest.param(n, marks=pytest.mark.slow)
+                                                                 for n in (8_193, 20_001))])  # fmt: skip
 @pytest.mark.parametrize("name", LONG)
 def test_rows_of_any_length(name: str, length: int, tmp_path: Path) -> None:
     """Bytes are those of the model, of a length that is known when it runs."""
@@ -299,6 +300,7 @@ def test_loops_compile_without_spills(name: str, tmp_path: Path) -> None:
     check_compiled(tmp_path / "a", None)
 
 
+@pytest.mark.slow
 def test_programs_of_pytorch() -> None:
     """Two scans of one long row, with what is computed before and after, are one launch."""
 
