@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import product
 from typing import Any
 
@@ -30,7 +30,7 @@ from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
 from irc.frontends.torch.dynamic_shapes import DynamicShapes, violates_constraints
 from irc.frontends.torch.importer import TABLE
-from irc.frontends.torch.padding import padding_as_zeros
+from irc.frontends.torch.padding import calling_instead, padding_as_zeros
 from irc.frontends.torch.parameters import Parameters, register_caches, register_dataclasses
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
@@ -130,13 +130,11 @@ def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
     return any(not statically_known_true(size != 1) for size in sizes)
 
 
-@contextmanager
-def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Iterator[None]:
+def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> AbstractContextManager[None]:
     """Make arguments that `**kwargs` collects parameters of their own: PyTorch finds no dynamic dims of them else."""
     collected = [slot.part for slot in parameters.slots if isinstance(slot.part, str)]
     if not collected:
-        yield
-        return
+        return nullcontext()
     original = module.forward
     stated = [each for each in inspect.signature(original).parameters.values() if each.kind is not each.VAR_KEYWORD]
     stated += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in collected]
@@ -145,14 +143,7 @@ def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Itera
         return original(*args, **kwargs)
 
     forward.__signature__ = inspect.Signature(stated)  # type: ignore[attr-defined]
-    before = vars(module).get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if before is not None:
-            module.forward = before
+    return calling_instead(module, forward)
 
 
 @contextmanager

@@ -7,11 +7,24 @@ exports it does not, and leaves numbers there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+
+
+@contextmanager
+def calling_instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let calls of a module call `forward`, which takes no `self`, instead of its own."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
 
 
 @contextmanager
@@ -24,8 +37,7 @@ def padding_as_zeros(module: nn.Module) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _filling(encoder: nn.TransformerEncoder) -> Iterator[None]:
+def _filling(encoder: nn.TransformerEncoder) -> AbstractContextManager[None]:
     original: Callable[..., Any] = encoder.forward
 
     def forward(src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: Any = None) -> Any:
@@ -45,14 +57,7 @@ def _filling(encoder: nn.TransformerEncoder) -> Iterator[None]:
         result = result.masked_fill(empty.unsqueeze(-1), 0.0)
         return result if norm is None else norm(result)
 
-    before = vars(encoder).get("forward")
-    encoder.forward = forward
-    try:
-        yield
-    finally:
-        del encoder.forward
-        if before is not None:
-            encoder.forward = before
+    return calling_instead(encoder, forward)
 
 
 def _computes_nested(encoder: nn.TransformerEncoder, src: Any, mask: Any, padding: Any) -> bool:
