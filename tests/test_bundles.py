@@ -341,18 +341,25 @@ def agree(graph: Graph, folder: Path) -> None:
         outputs.append(run.outputs)
         SEEN[str(most)] += len(run.launches)
     for name, expected in outputs[1].items():
-        np.testing.assert_array_equal(outputs[0][name], expected)
+        np.testing.assert_array_equal(in_f32(outputs[0][name]), in_f32(expected))
 
 
-@pytest.mark.parametrize("number", [*range(2), *(pytest.param(each, marks=pytest.mark.slow) for each in range(2, 20))])
+def in_f32(array: np.ndarray) -> np.ndarray:
+    """An array whose NaNs NumPy takes for equal: in bf16, which it does not know, none is."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+@pytest.mark.parametrize("number", [*range(2), *(pytest.param(each, marks=pytest.mark.slow) for each in range(2, 10))])
 def test_random_programs_compute_the_same_with_and_without_bundles(
     number: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def check(graph: Graph) -> None:
         agree(graph, tmp_path_factory.mktemp("a"))
 
+    """Of such programs one in five has kernels that are launched together."""
     SEEN.clear()
-    quick = settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    examples = 30 if number > 1 else 15
+    quick = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     seed(number)(quick(given(graphs(VIEWS))(check)))()
     assert SEEN["32"] < SEEN["1"]
 

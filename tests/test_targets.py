@@ -187,18 +187,20 @@ def test_products_of_networks_take_matrix_instructions(name: str, tmp_path: Path
     those of masks, whose bytes are loaded in the layout of the scores that they select."""
     pytest.importorskip("torch")
     module, _ = run_pipeline(program(name, large=True), PIPELINE, "triton", Settings(products="irc"))
-    kernels = {launched.source.name: launched.kernel for launched in emit(module, tmp_path / "a").kernels}
+    emitted = emit(module, tmp_path / "a")
+    kernels = {launched.source.name: [launched.kernel] for launched in emitted.kernels}
+    kernels |= {bundle.name: bundle.kernels for bundle in emitted.bundles}
     multiplied = 0
     for resources in compile_artefact(tmp_path / "a", ("sm_90",)):
-        kernel = kernels[resources.kernel]
-        products = [node for node in kernel.nodes if isinstance(node, Dot) and node.fed.bits == 16
+        members = kernels[resources.kernel]
+        products = [node for kernel in members for node in kernel.nodes if isinstance(node, Dot) and node.fed.bits == 16
                     and dims.estimate(size_of(tuple(node.rows)), {}) >= 16]  # fmt: skip
         if not products:
             continue
         assert not resources.error and resources.fits, resources
         assert resources.spilled_bytes == resources.local_bytes == 0, resources
         assert resources.warpgroup_instructions >= len(products), (resources, len(products))
-        of_bytes = sum(load.buffer.dtype.bits == 8 for load in kernel.loads)
+        of_bytes = sum(load.buffer.dtype.bits == 8 for kernel in members for load in kernel.loads)
         assert resources.wide_accesses >= resources.aligned_accesses - of_bytes, resources
         multiplied += len(products)
     assert multiplied
