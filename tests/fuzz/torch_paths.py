@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch._dynamo.exc import UserError
 
 from irc import interpreter
 from irc.diagnostics import IrcError
 from irc.driver.callables import compiled_module, imported_program
 from irc.driver.compiled_programs import CompiledProgram
 from irc.driver.running import OnnxProgram
+from irc.frontends.torch.programs import ImportableProgram
 from irc.frontends.torch.tensors import to_array
 from irc.module import Module
 from irc.torch_arrays import to_tensor
@@ -54,10 +56,14 @@ def outcomes_of(makers: Mapping[str, Callable[[], CompiledProgram]], program: To
 
 def exported_otherwise(program: TorchProgram) -> Callable[[Sequence[torch.Tensor]], bool]:
     """Whether PyTorch's own export computes something else than the program, or fails, at these inputs: whether
-    flatten() copies is decided once, by the first sizes, and sizes are simplified as if none were 1."""
+    flatten() copies is decided once, by the first sizes, and sizes are simplified as if none were 1. A program that
+    PyTorch exports with irc's decompositions alone is exported with those."""
     first = tuple(tensor.clone() for tensor in program.feeds[0])
-    exported = torch.export.export(program.module, first, dynamic_shapes=program.dynamic_shapes)
-    exported = exported.run_decompositions().module()
+    try:
+        graph = torch.export.export(program.module, first, dynamic_shapes=program.dynamic_shapes)
+    except UserError:
+        graph = ImportableProgram.of(program.module, first, {}, program.dynamic_shapes).exported
+    exported = graph.run_decompositions().module()
 
     def differs(feed: Sequence[torch.Tensor]) -> bool:
         arguments = [tensor.clone() for tensor in feed]
