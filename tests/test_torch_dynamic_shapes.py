@@ -176,6 +176,20 @@ def test_other_sizes_than_a_program_is_exported_for_are_refused(backend: Any) ->
         assert caught.value.code == ("run.assert" if backend == "onnx" else "backend.failed")
 
 
+def test_assertions_read_numbers_that_are_tensors() -> None:
+    def program(x: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+        return x[n.long() % 2] if x.shape[0] * x.shape[1] > 20 else x
+
+    for dtype in (torch.int64, torch.int8, torch.bool):
+        one = torch.ones((), dtype=dtype)
+        compiled = irc.compile(program, (torch.randn(4, 6), one), dynamic_shapes=({0: "S", 1: "B"}, None))
+        for x in (torch.randn(5, 6), torch.randn(2, 12)):
+            torch.testing.assert_close(compiled(x, one), program(x, one))
+        with pytest.raises(IrcError) as error:
+            compiled(torch.randn(4, 3), one)
+        assert error.value.code == "run.assert"
+
+
 def test_guards_that_are_not_understood_are_named() -> None:
     dynamic = {"x": {0: Dim("S"), 1: Dim("B")}, "past": {"k": {0: Dim("K")}}}
     program = torch.export.export(Branches(), (torch.randn(4, 7), {"k": torch.randn(9)}), dynamic_shapes=dynamic)

@@ -18,7 +18,7 @@ from irc.dtypes import part_of
 from irc.frontends.torch.reading import TORCH_DTYPES
 from irc.interpreter import check_inputs
 from irc.ir import Function, Value
-from irc.torch_arrays import to_tensor
+from irc.torch_arrays import array_of, to_tensor
 
 SHAPES_KEPT = 64  # combinations of arguments' shapes
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
@@ -54,6 +54,7 @@ class BoundProgram:
         self.results = [(name, _element_type(value), TORCH_DTYPES[value.dtype], _tail(value), value)
                         for name, value in zip(self.main.output_names, self.main.returned, strict=True)]  # fmt: skip
         places = {argument: position for position, argument in enumerate(self.main.arguments)}
+        self.read = [(places[argument], argument) for argument in self.assertions.read]
         self.passed = [(position, places[value])  # results that are arguments
                        for position, value in enumerate(self.main.returned) if value in places]  # fmt: skip
         self.fits: dict[tuple[torch.Size, ...], Fit | None] = {}  # by the shapes of the arguments
@@ -66,7 +67,8 @@ class BoundProgram:
         fit = self.fit(tensors)
         assert fit is not None
         if self.assertions.operations:
-            self.assertions.check(fit.sizes, tensors)
+            read = [array_of(tensors[position], argument.dtype) for position, argument in self.read]
+            self.assertions.check(fit.sizes, read)
         given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit.results,
                          [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:

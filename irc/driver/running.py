@@ -116,7 +116,7 @@ class OnnxProgram:
         if self.assertions.operations:
             sizes = interpreter.check_inputs(self.main, inputs)
             complete = interpreter.with_defaults(self.main, inputs)
-            self.assertions.check(sizes, [complete[argument.name] for argument in self.main.arguments])
+            self.assertions.check(sizes, [complete[argument.name] for argument in self.assertions.read])
         given = interpreter.with_defaults(self.main, inputs) if self.carries else inputs
         carried = {name: given[x.name] if is_opaque(x) else
                    as_pairs(np.asarray(given[x.name]).astype(carrier(x.dtype.numpy), copy=False))

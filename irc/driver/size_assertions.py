@@ -12,11 +12,12 @@ from irc.ir import Function, Operation, Value, mentioned_symbols
 
 class SizeAssertions:
     """The assertions of a function whose conditions follow from the sizes of its arguments, and from arguments that
-    are numbers. `operations` compute them, and are empty where there are none."""
+    are numbers. `operations` compute them, and are empty where there are none; `read` are the arguments that they
+    read."""
 
     def __init__(self, function: Function) -> None:
         self.operations: list[Operation] = []
-        self.arguments = function.arguments
+        self.read: list[Value] = []
         if not any(operation.name == "assert" for operation in function.block):
             return
         symbols = set(function.symbols.values())
@@ -28,11 +29,12 @@ class SizeAssertions:
                 needed.update(operation.inputs)
                 self.operations.append(operation)
         self.operations.reverse()
+        self.read = [argument for argument in function.arguments if argument in needed]
 
     def check(self, sizes: Mapping[Symbol, int], arguments: Sequence[Any]) -> None:
-        """Raise `run.assert` where one does not hold."""
+        """Raise `run.assert` where one does not hold; `arguments` are the arrays of those that are read."""
         environment = dict(sizes)
-        values: dict[Value, Any] = dict(zip(self.arguments, arguments, strict=True))
+        values: dict[Value, Any] = dict(zip(self.read, arguments, strict=True))
         for operation in self.operations:
             arrays = [values[operand] for operand in operation.inputs]
             if operation.name == "bind":
