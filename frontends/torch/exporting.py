@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.fx.experimental._config as symbolic_shapes_config
+from torch._dynamo.convert_frame import compile_lock
 from torch.export import ExportedProgram
 from torch.fx.experimental import symbolic_shapes
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
@@ -36,8 +37,10 @@ from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
 from irc.user_code import warn_caller
 
+# PyTorch exports one program at a time, and traces none for torch.compile meanwhile: what it changes for that, and what
+# is changed here, is the process's.
+EXPORTING = compile_lock
 EXCLUDES_SMALL = re.compile(r" (!= [01]|>= [12]|> [01])$")  # the end of a guard that small sizes may break
-EXPORTING = threading.RLock()  # PyTorch exports one program at a time, and what is changed meanwhile is the process's
 
 
 def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,

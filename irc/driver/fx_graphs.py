@@ -100,13 +100,15 @@ class Recording:
         from torch.fx.experimental.proxy_tensor import make_fx
         from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+        from irc.frontends.torch.exporting import EXPORTING
+
         mode = FakeTensorMode(shape_env=ShapeEnv(specialize_zero_one=False, duck_shape=False))
         sizes = _symbolic_sizes(mode.shape_env, self.main.symbols.values())
         arguments = self._arguments(mode, sizes)
         weights = [mode.from_tensor(each, static_shapes=True) for each in self.weights.values()]
         count = len(arguments)
-        with (_host_program(self.program) as run, torch.no_grad(), _config.patch(backed_size_oblivious=True),
-              _naming_operations(self.program.lines)):  # fmt: skip
+        with (EXPORTING, _host_program(self.program) as run, torch.no_grad(),
+              _config.patch(backed_size_oblivious=True), _naming_operations(self.program.lines)):  # fmt: skip
 
             def call(*tensors: Any) -> Any:
                 held = dict(zip(self.weights, tensors[count:], strict=True))

@@ -1,6 +1,6 @@
 """The backend "irc" of torch.compile: parts of captured graphs compiled by irc, the rest run by PyTorch.
 
-PyTorch finds `backend` by the entry point of the group `torch_dynamo_backends`. AOTAutograd gives graphs of ATen
+PyTorch imports this module by the entry point of the group `torch_dynamo_backends`. AOTAutograd gives graphs of ATen
 operations, for inference or for the forward and the backward pass, in which weights are inputs. Random operators run in
 PyTorch, or in kernels by seeds that it draws, so that torch.manual_seed holds. Start reading with `Compiler`.
 """
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from torch._dynamo.backends.common import aot_autograd
+from torch._dynamo.backends.registry import register_backend
 from torch._guards import TracingContext
 from torch.fx import GraphModule
 
@@ -32,7 +33,7 @@ from irc.frontends.torch.captured import (
     program_of,
     ranges_of,
 )
-from irc.frontends.torch.exporting import decompositions
+from irc.frontends.torch.exporting import EXPORTING, decompositions
 from irc.frontends.torch.results import Results, placeholders_of
 from irc.frontends.torch.tensors import state_of
 from irc.passes.complex_parts import WRITTEN
@@ -90,8 +91,8 @@ class Options:
         return Settings(target=self.target)
 
 
-def backend(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
-            options: Mapping[str, Any] | None = None) -> Callable[..., Any]:  # fmt: skip
+def compile_graph(graph: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
+                  options: Mapping[str, Any] | None = None) -> Callable[..., Any]:  # fmt: skip
     """Compile a graph that torch.compile has captured: what PyTorch calls for `backend="irc"`.
 
     Operations that irc cannot read or compile run in PyTorch; a warning counts them, and `irc.report()` lists them.
@@ -132,7 +133,8 @@ class Compiler:
     def __call__(self, kind: str, graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         ranges = ranges_of(graph)
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
-        division = divided(graph, CALLS[self.options.backend])
+        with EXPORTING:  # PyTorch calls this for a backward graph at its first run, perhaps while it traces another
+            division = divided(graph, CALLS[self.options.backend])
         report = GraphReport(kind, division.total, dict(division.unreadable))
         record = add_graph(report)
         for name in division.parts:
@@ -238,3 +240,9 @@ def as_tensor(argument: Any, dtype: torch.dtype | None) -> torch.Tensor:
             return argument.to(dtype)
         return argument.resolve_conj().resolve_neg()
     return torch.tensor(argument, dtype=torch.float64 if isinstance(argument, float) else None)
+
+
+# Threads that look the backend up at once all load its entry point, and PyTorch registers what each of them gets: a
+# second one fails. It registers no None, and then finds what the import, which is one for all, has registered.
+register_backend(compile_graph, name="irc")
+backend = None  # what the entry point names
