@@ -9,6 +9,7 @@ Start at `SoftmaxInParts`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from irc.passes._partials import (
     rounded,
     widened,
 )
+from irc.pattern import constant_of
 
 
 class Exponentials(NamedTuple):
@@ -132,20 +134,33 @@ class SoftmaxInParts(InParts):
         )  # fmt: skip
         partial = self._stored(widened(product), name_of(step, "partial"))
         order = (*range(len(batch)), len(kept), *range(len(batch), len(kept)))  # the parts after the batch, as there
-        scales = ops.transpose(reshaped(rescaling(parts), (*kept, number)), permutation=order)
+        hidden = [factor for factor, _ in factors if self._is_of_hidden_rows(factor, parts)]
+        scales = ops.transpose(reshaped(rescaling(parts, bool(hidden)), (*kept, number)), permutation=order)
         scales = ops.reshape(scales, shape=(*scales.shape, 1))
         whole = reduced(reducing("sum"), ops.mul(partial, scales), len(batch))
         self.wholes[whole] = 2  # scales do not vary over the columns: a kernel before has computed them
-        whole = reshaped(whole, (*exponential.shape[:-1], whole.shape[-1]))
+        whole = multiple = reshaped(whole, (*exponential.shape[:-1], whole.shape[-1]))
         for factor, position in factors:
-            operands = [whole if place == position else self.values[each] for place, each in enumerate(factor.inputs)]
-            (whole,) = copied(factor, operands)
-        return self._unless_empty(whole)
+            operands = [multiple if place == position else self.values[each]
+                        for place, each in enumerate(factor.inputs)]
+            if factor in hidden:
+                operands[3 - position] = whole  # a sum of multiples of 0 there, NaN where a value is
+            (multiple,) = copied(factor, operands)
+        return self._unless_empty(multiple)
+
+    def _is_of_hidden_rows(self, factor: Operation, parts: Exponentials) -> bool:
+        """Whether a factor is the selection of 0 in rows of -inf."""
+        tested = producer(factor.inputs[0], "equal") if factor.name == "select" else None
+        if tested is None or not is_zero(factor.inputs[1]) or factor.result.dtype is not parts.whole.dtype:
+            return False
+        maximum, lowest = tested.inputs
+        return constant_of(lowest) == -math.inf and is_view_of(self.values[maximum], parts.whole)
 
 
-def rescaling(parts: Exponentials) -> Value:
-    """By what the sums of each part are multiplied."""
-    result: Value = ops.exp(ops.sub(parts.maxima, parts.arrangement.along_parts(parts.whole)))
+def rescaling(parts: Exponentials, hides: bool = False) -> Value:
+    """By what the sums of each part are multiplied: in rows of -inf by 0 if these are hidden, else NaN."""
+    whole = ops.select(ops.equal(parts.whole, -math.inf), 0.0, parts.whole) if hides else parts.whole
+    result: Value = ops.exp(ops.sub(parts.maxima, parts.arrangement.along_parts(whole)))
     return result
 
 

@@ -246,22 +246,31 @@ def test_special_scores(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("masked_rows", ["nan", "zero", "nan_as_zero"])
 def test_rows_without_a_visible_key(masked_rows: str, tmp_path: Path) -> None:
-    """Rows of which no key, only a late one, or an infinite one is visible; and NaN in one key."""
+    """Rows of which no key, only a late one, or an infinite one is visible; and NaN in one key, or in one value."""
     def program(q: Value, k: Value, v: Value, mask: Value) -> Value:
         return ops.attention(q, k, v, mask, masked_rows=masked_rows)
 
-    q, k, v, mask = harness.random_inputs(
-        trace(program, "f32[1, 1, 20, 16]", "f32[1, 1, 90, 16]", "f32[1, 1, 90, 16]", "bool[20, 90]"), {}).values()
+    types = ("f32[1, 1, 20, 16]", "f32[1, 1, 90, 16]", "f32[1, 1, 90, 16]", "bool[20, 90]")
+    module = trace(program, *types)
+    q, k, v, mask = harness.random_inputs(module, {}).values()
     mask[:] = True
     mask[3], mask[4, :85], mask[5, :40] = False, False, False
     mask[:18, 50], mask[:, 60] = False, False
-    k[0, 0, 50], k[0, 0, 60, 0] = np.nan, np.inf
-    module = trace(program, "f32[1, 1, 20, 16]", "f32[1, 1, 90, 16]", "f32[1, 1, 90, 16]", "bool[20, 90]")
-    run = harness.run(module, folder=tmp_path / "a", inputs=[q, k, v, mask], real_tiles=True)
-    (actual,), (expected,) = run.outputs.values(), run.expected.values()
-    assert harness.relative_error(actual, expected) < 1e-5
-    assert np.isnan(expected[0, 0, 18:]).all() == (masked_rows != "nan_as_zero")
-    assert np.isnan(expected[0, 0, 3]).all() if masked_rows == "nan" else (expected[0, 0, 3] == 0).all()
+    of_keys, of_values = k.copy(), v.copy()
+    of_keys[0, 0, 50], of_keys[0, 0, 60, 0], of_values[0, 0, 50, 2] = np.nan, np.inf, np.nan
+    expected = []
+    for number, inputs in enumerate([(q, k, v, mask), (q, of_keys, v, mask), (q, k, of_values, mask)]):
+        run = harness.run(module, folder=tmp_path / str(number), inputs=list(inputs), real_tiles=True)
+        (actual,), (each,) = run.outputs.values(), run.expected.values()
+        expected.append(each[0, 0])
+        if (number, masked_rows) == (2, "nan_as_zero"):  # a kernel does not multiply what it takes for 0
+            actual, each = np.delete(actual, 3, 2), np.delete(each, 3, 2)
+        assert harness.relative_error(actual, each) < 1e-5, number
+    assert np.isnan(expected[0][3]).all() if masked_rows == "nan" else (expected[0][3] == 0).all()
+    hidden, visible = np.isnan(expected[1]).all(1)[:18], np.isnan(expected[1]).all(1)[18:]
+    assert visible.all() == (masked_rows != "nan_as_zero")
+    assert hidden.all() if masked_rows == "zero" else not np.delete(hidden, 3).any()  # added, or selected
+    assert np.isnan(expected[2][:, 2]).all() and not np.isnan(np.delete(expected[2][4:], 2, 1)).any()
 
 
 NEAR_MISSES: dict[str, Callable[..., Value]] = {
@@ -322,13 +331,32 @@ def test_short_queries_share_the_keys_of_a_group() -> None:
         assert cost.loaded_bytes < 1.2 * cost.distinct_bytes
 
 
+def seen_by_places(q: Value, k: Value, v: Value) -> Value:
+    key, query = (ops.iota(shape=shape, axis=axis, dtype=I64)
+                  for axis, shape in ((1, (1, k.shape[2])), (0, (q.shape[2], 1))))  # fmt: skip
+    return ops.attention(q, k, v, ops.less_equal(key, query), masked_rows="zero")
+
+
 def test_causal_attention_skips_blocks() -> None:
-    """Half of the products, nearly, and what is loaded for them."""
+    """Half of the products, nearly, and what is loaded for them; also where indices alone make the mask."""
     types = ("f16[2, 4, 1024, 64]",) * 3
-    full, skipping = (count(derive(body_of(trace(program, *types))), {}) for program in (ops.attention, causal))
+    full, *others = (count(derive(body_of(trace(program, *types))), {})
+                     for program in (ops.attention, causal, seen_by_places))  # fmt: skip
     assert full.product_flops == 2 * 2 * 2 * 4 * 1024 * 1024 * 64
-    assert skipping.product_flops == full.product_flops * 17 // 32
-    assert skipping.loaded_bytes < 0.6 * full.loaded_bytes and skipping.distinct_bytes == full.distinct_bytes
+    for skipping in others:
+        assert skipping.product_flops == full.product_flops * 17 // 32
+        assert skipping.loaded_bytes < 0.6 * full.loaded_bytes and skipping.distinct_bytes == full.distinct_bytes
+
+
+def test_keys_that_places_hide_have_no_effect(tmp_path: Path) -> None:
+    """As in causal attention, though the program adds -inf to their scores."""
+    module = trace(seen_by_places, *["f32[1, 1, 20, 16]"] * 3)
+    q, k, v = harness.random_inputs(module, {}).values()
+    k[0, 0, 7], k[0, 0, 9] = np.nan, np.inf
+    run = harness.run(module, folder=tmp_path, inputs=[q, k, v], real_tiles=True)
+    (actual,), (expected,) = run.outputs.values(), interpreter.run(trace(causal, *["f32[1, 1, 20, 16]"] * 3),
+                                                                   {"q": q, "k": k, "v": v}).values()
+    assert not np.isnan(expected[0, 0, :7]).any() and harness.relative_error(actual, expected) < 1e-5
 
 
 # -- fusion, text and targets ----------------------------------------------------------------------------------
@@ -373,12 +401,15 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "head_80_mask": (ops.attention, (*["bf16[2, 8, 512, 80]"] * 3, "bf16[2, 1, 1, 512]")),
     "head_256": (ops.attention, ("bf16[2, 8, 512, 256]",) * 3),
     "bool_mask": (ops.attention, (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
+    "added_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
+                   (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
     "documents": (of_documents, (*["f16[2, 4, 512, 64]"] * 3, "i64[2, 512]")),
     "f32": (ops.attention, ("f32[2, 8, 512, 64]",) * 3),
 }
 
 
-NARROW = {"bool_mask": ("sm_80", "sm_90")}  # where a mask of bytes is loaded in 64 bits
+# Where a mask of bytes is loaded in 64 bits.
+NARROW = {name: ("sm_80", "sm_90") for name in ("bool_mask", "added_mask")}
 
 
 @pytest.mark.parametrize("name", COMPILED)

@@ -222,16 +222,20 @@ def test_parts_of_whole_rows_that_may_be_empty(name: str, size: int, tmp_path: P
 
 @pytest.mark.parametrize("masked_rows, value", [("zero", 0.0), ("nan", np.nan)])
 def test_attention_to_few_keys(masked_rows: Any, value: float, tmp_path: Path) -> None:
-    """Parts in which a query sees no key, and queries that see none at all."""
+    """Parts in which a query sees no key, and queries that see none at all; and a value that is NaN."""
     module = trace(lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows=masked_rows), "f32[1, 2, 5, 16]",
                    "f32[1, 2, 50, 16]", "f32[1, 2, 50, 16]", "bool[5, 50]")  # fmt: skip
     inputs = harness.random_inputs(module, {})
     inputs["m"][0], inputs["m"][1, 13:], inputs["m"][2, :49] = False, False, False
 
     def reference(q: Any, k: Any, v: Any, mask: Any) -> Any:
-        return attended(q, k, v, attn_mask=mask).masked_fill(~mask.any(1, keepdim=True), value)
+        result = attended(q, k, v, attn_mask=mask)
+        return result.where(mask.any(1, keepdim=True) | result.isnan(), value)
 
-    check(Case("masked", ops.attention, reference, (), 3, 1e-5), split_in(module, 4), inputs, tmp_path / "a")
+    case, parts = Case("masked", ops.attention, reference, (), 3, 1e-5), split_in(module, 4)
+    check(case, parts, inputs, tmp_path / "a")
+    inputs["v"][0, 0, 49, 3] = np.nan
+    check(case, parts, inputs, tmp_path / "b")
 
 
 def test_causal_attention_in_parts(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from irc.interfaces import identity
 from irc.kernel.carry import exponent, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, products_of, walk
 from irc.kernel.floats8 import stored_in_8_bits
+from irc.kernel.hidden import of_row
 from irc.kernel.rules import products_stay_in_range
 from irc.ops import lookup
 
@@ -48,28 +49,13 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
         kept = graph.changed(node, operands=operands)
         if isinstance(kept, Dot):
             kept = _with_factors_outside(kept, graph, needed)
-        new[node] = _of_row(kept, graph) if needed else kept
+        new[node] = of_row(kept, graph) if needed else kept
     return tuple(new[root] for root in roots)  # type: ignore[misc]
 
 
 def multiplies_what_is_computed(roots: Sequence[Root]) -> bool:
     """Whether an operand of a product depends on another product, or on a reduction."""
     return any(operand.loops for product in products_of(roots) for operand in product.operands)
-
-
-def _of_row(node: Node, graph: Graph) -> Node:
-    """Whether a weight of a softmax is NaN, as whether the sum of its row is, which is constant along the row: the sum
-    is at least 1, or NaN where the maximum is infinite or NaN, and then all weights are NaN."""
-    weight = node.operands[0] if isinstance(node, Apply) and node.name == "is_nan" else None
-    while isinstance(weight, Apply) and weight.name == "cast" and weight.operands[0].dtype.is_float:
-        weight = weight.operands[0]
-    if not (isinstance(weight, Apply) and weight.name == "div"):
-        return node
-    exponential, total = weight.operands
-    is_sum = isinstance(total, Reduce) and total.kind == "sum" and total.operands[0] is exponential
-    point = exponent(exponential)
-    same_row = is_sum and point is not None and point.carrier.bound == total.bound  # type: ignore[attr-defined]
-    return graph(node.over(operands=(total,))) if same_row and point.highest else node  # type: ignore[union-attr]
 
 
 def _with_factors_outside(product: Dot, graph: Graph, needed: bool) -> Node:

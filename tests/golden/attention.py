@@ -45,5 +45,5 @@ def attention(
         v = tl.load(v_ptr + (j * T + n[:, None]) * 128 + e[None, :], mask=n_inside[:, None], other=0.0)
         total = total * rescale + tl.sum(exp, axis=1, keep_dims=True)
         out = tl.dot(exp.to(tl.bfloat16), v, out * rescale)
-    select = tl.where(tl.where(total == total, highest, total) == float("-inf"), 0.0, out / total)
-    tl.store(out_ptr + (b * S + m[:, None]) * 128 + e[None, :], select, mask=m_inside[:, None])
+    select = tl.where(tl.where(total == total, highest, total) == float("-inf"), 1.0, total)
+    tl.store(out_ptr + (b * S + m[:, None]) * 128 + e[None, :], out / select, mask=m_inside[:, None])

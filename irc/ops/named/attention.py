@@ -45,7 +45,9 @@ def attention(
     Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
     scaled_dot_product_attention ("zero"), a decomposed softmax ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
     Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
-    rounded before the second product. T of 0 gives zeros; D of 0 gives the means of the values.
+    rounded before the second product. T of 0 gives zeros; D of 0 gives the means of the values. A key that is NaN or
+    infinite has no effect on a query for which a causal mask or one of bools hides it; with masked_rows "zero" a mask
+    of bools is added as 0 and -inf, as its sources define it, and such a key makes the result NaN.
     """
     batch, heads, queries, depth = q.shape
     groups, keys = k.shape[1], k.shape[2]
@@ -69,8 +71,7 @@ def attention(
         divisor = depth if dims.less(0, depth) is True else dims.maximum(depth, 1)
         scores = div(scores, sqrt(number(divisor, scores.dtype)))
     if mask is not None:
-        mask = fitted(mask, shape)
-        scores = select(mask, scores, -INFINITY) if mask.dtype is BOOL else add(scores, convert(mask, scores.dtype))
+        scores = _masked(scores, fitted(mask, shape), masked_rows)
     if causal:
         key = iota(shape=(1, keys), axis=1, dtype=I64)
         query = iota(shape=(queries, 1), axis=0, dtype=I64)
@@ -81,6 +82,15 @@ def attention(
         result = dot(weights, v, batch=both, contract=((4, 2),), accumulate=accumulate)
         return reshape(result, shape=(batch, heads, queries, v.shape[3]))
     return dot(weights, v, batch=both, contract=((3, 2),), accumulate=accumulate)
+
+
+def _masked(scores: Value, mask: Value, masked_rows: str) -> Value:
+    """The scores with a mask, which libraries add whatever its type; a decomposed attention selects by one of bools."""
+    if mask.dtype is not BOOL:
+        return add(scores, convert(mask, scores.dtype))
+    if masked_rows == "zero":
+        return add(scores, select(mask, number(0, scores.dtype), -INFINITY))
+    return select(mask, scores, -INFINITY)
 
 
 def _weights(scores: Value, masked_rows: str) -> Value:
