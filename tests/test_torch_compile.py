@@ -347,7 +347,7 @@ def test_numbers_that_are_rounded_in_a_kernel() -> None:
 @pytest.mark.parametrize("hides", [True, float("-inf"), -1.0], ids=["bool", "infinite", "finite"])
 def test_padding_of_encoders(hides: Any, norm: Any, is_checked: bool, backend: str) -> None:
     """Without gradients eager PyTorch gives 0 there, where the padding is at the ends of rows; else numbers. Where it
-    does not check that, it moves the zeros to the ends."""
+    does not check that, it moves the zeros to the ends. A function may call the encoder."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 1, norm=norm, mask_check=is_checked).eval()
@@ -360,7 +360,8 @@ def test_padding_of_encoders(hides: Any, norm: Any, is_checked: bool, backend: s
         return padding if hides is True else torch.zeros(2, 5).masked_fill(padding, hides)
 
     x = torch.randn(2, 5, 8)
-    optimized = irc.compile(encoder, (x,), backend=backend, kwargs={"src_key_padding_mask": mask_of(at_ends)})
+    program = encoder if hides is not True else lambda x, src_key_padding_mask: encoder(x, None, src_key_padding_mask)
+    optimized = irc.compile(program, (x,), backend=backend, kwargs={"src_key_padding_mask": mask_of(at_ends)})
     assert "forward" not in vars(encoder) and encoder.use_nested_tensor and encoder.norm is norm
     for padding in (at_ends, within, whole_row):
         with torch.no_grad():

@@ -31,7 +31,7 @@ from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
 from irc.frontends.torch.dynamic_shapes import DynamicShapes, violates_constraints
 from irc.frontends.torch.importer import TABLE
-from irc.frontends.torch.padding import calling_instead, padding_as_zeros
+from irc.frontends.torch.padding import padding_as_zeros
 from irc.frontends.torch.parameters import Parameters, register_caches, register_dataclasses
 from irc.frontends.torch.recurrent import KeptWhole
 from irc.frontends.torch.tensors import why_not_dense
@@ -77,7 +77,7 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
 
     changed: list[str] = []
     with (EXPORTING, quiet(), unlogged(), KeptWhole(), _watched(module, parameters, changed),
-          _explicit_keywords(module, parameters), padding_as_zeros(module)):  # fmt: skip
+          _explicit_keywords(module, parameters), padding_as_zeros()):  # fmt: skip
         is_plain = not dynamic_shapes or symbolic_shapes_config.backed_size_oblivious  # the user's own setting
         program, least = export(oblivious=False) if is_plain else _of_most_sizes(export)
     if least:
@@ -146,7 +146,20 @@ def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Abstr
         return original(*args, **kwargs)
 
     forward.__signature__ = inspect.Signature(stated)  # type: ignore[attr-defined]
-    return calling_instead(module, forward)
+    return _calling_instead(module, forward)
+
+
+@contextmanager
+def _calling_instead(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let calls of a module call `forward`, which takes no `self`, instead of its own."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
 
 
 @contextmanager
