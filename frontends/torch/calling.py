@@ -93,15 +93,13 @@ class Convention:
         """Whether all arguments are positional tensors, which the function takes in this order, and all results tensors
         with memory of their own, of dims in order: such a call needs no `Call`."""
         positional, named = self.inputs.children()
-        names = [result.name for result in self.results.results]
         return (
             not self.updated
             and named.num_leaves == 0
             and all(child.is_leaf() for child in positional.children())
             and all(isinstance(spec, TensorArgument) for spec in (*self.given, *self.returned))
             and [spec.name for spec in self.given] == self.taken
-            and len(set(names)) == len(names)
-            and all(result.path is None and result.order is None for result in self.results.results)
+            and self.results.are_plain
         )
 
     @cached_property

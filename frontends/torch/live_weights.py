@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -69,13 +70,17 @@ class Weights:
 
     def is_changed(self) -> bool:
         """Whether one of them was written to or replaced. PyTorch counts no writes through `.data` or NumPy."""
-        for holder, name, tensor, (address, version), _, _ in self.kept:  # by hand, since a call costs microseconds
-            current: Any = holder.get(name)
-            if current is not tensor or current.data_ptr() != address:
+        for holder, name, tensor, address, version in self._watched:  # by hand, since a call costs microseconds
+            if holder.get(name) is not tensor or tensor.data_ptr() != address:
                 return True
-            if version is not None and current._version != version:
+            if version is not None and tensor._version != version:
                 return True
         return False
+
+    @cached_property
+    def _watched(self) -> list[tuple[Any, ...]]:
+        """What `is_changed` reads of each weight."""
+        return [(kept.holder, kept.name, kept.tensor, *kept.state) for kept in self.kept]
 
     def renewed(self) -> Weights:
         """Those of now, which the program then holds. Raises `weights.changed` where one has another shape or element

@@ -12,6 +12,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -103,6 +104,13 @@ class Results:
         results = {node: result(node) for node in given}
         return cls([results[node] if isinstance(node, Node) else Result("") for node in returned],
                    {node.name: name for node, name in arguments.items()})  # fmt: skip
+
+    @cached_property
+    def are_plain(self) -> bool:
+        """Whether they are different tensors, all with memory of their own, in which their dims are in order."""
+        names = [result.name for result in self.results]
+        return all(names) and len(set(names)) == len(names) and all(
+            result.path is None and result.order is None for result in self.results)  # fmt: skip
 
     def of(self, computed: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """What the caller gets: `computed` has a value for each result; `arguments`, by placeholder, hold what the

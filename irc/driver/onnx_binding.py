@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,16 +23,31 @@ from irc.ir import Function, Value
 from irc.torch_arrays import array_of, to_tensor
 
 SHAPES_KEPT = 64  # combinations of arguments' shapes
+SMALL = 16384  # bytes of a result up to which copying it takes less time than binding new memory
+CPU = torch.device("cpu")
 SCRATCH = torch.empty(64, dtype=torch.uint8)  # the address of tensors without elements: ONNX Runtime rejects null
 
 
 class Fit(NamedTuple):
     """Of arguments' shapes: the sizes that they give to the symbols, and the shapes of the results at these, each None
-    where it is not known before the run. It `is_plain` where all are known and no assertion is to be checked."""
+    where it is not known before the run, and whether each is small. It `is_plain` where all are known and no assertion
+    is to be checked."""
 
     sizes: Mapping[Symbol, int]
     results: list[tuple[int, ...] | None]
+    small: list[bool]
     is_plain: bool
+
+
+@dataclass(slots=True)
+class Bound:
+    """What is bound to the session in one thread: the address and shape of each argument, and memory for the small
+    results of one `fit`, which are copied from there after each run."""
+
+    binding: Any
+    arguments: list[tuple[int, torch.Size] | None]
+    fit: Fit | None = None
+    small: list[torch.Tensor | None] = field(default_factory=list)
 
 
 class BoundProgram:
@@ -69,46 +86,60 @@ class BoundProgram:
         if self.assertions.operations:
             read = [array_of(tensors[position], argument.dtype) for position, argument in self.read]
             self.assertions.check(fit.sizes, read)
-        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit.results,
+        given = self.run([tensor.detach().cpu().contiguous() for tensor in tensors], fit,
                          [tensor.shape for tensor in tensors])  # fmt: skip
         for position, argument in self.passed:
             given[position] = tensors[argument].detach()
         return given
 
-    def run(self, tensors: Sequence[torch.Tensor], shapes: Sequence[tuple[int, ...] | None],
-            given_shapes: Sequence[torch.Size]) -> list[torch.Tensor]:  # fmt: skip
-        """The results for tensors of `given_shapes` that are contiguous and on the processor; `shapes` are the results'
-        by `fit`."""
+    def run(self, tensors: Sequence[torch.Tensor], fit: Fit, shapes: Sequence[torch.Size]) -> list[torch.Tensor]:
+        """The results for tensors that are contiguous and on the processor, of these shapes, which fit so."""
         try:
-            binding, bound = self._local.binding
+            bound = self._local.bound
         except AttributeError:  # the first call of this thread
-            assert self.session is not None
-            binding, bound = self._local.binding = self.session.io_binding(), [None] * len(self.names)
+            bound = self._local.bound = self._new_binding()
+        binding, places = bound.binding, bound.arguments
         for position, tensor in enumerate(tensors):
-            place = tensor.data_ptr(), given_shapes[position]
-            if bound[position] != place:
+            place = tensor.data_ptr(), shapes[position]
+            if places[position] != place:
                 binding.bind_input(self.names[position], "cpu", 0, self.types[position],
                                    (*place[1], *self.tails[position]), place[0] or SCRATCH.data_ptr())  # fmt: skip
-                bound[position] = place
-        given: list[Any] = []
-        for (name, element_type, dtype, tail, _), shape in zip(self.results, shapes):  # noqa: B905 - a call costs microseconds
-            if shape is None:
-                binding.bind_output(name, "cpu")
-                given.append(None)
-            else:
-                # Sizes as arguments of their own, which PyTorch reads faster than a tuple; without any it needs one.
-                result = torch.empty(*shape, dtype=dtype) if shape else torch.empty((), dtype=dtype)
-                binding.bind_output(name, "cpu", 0, element_type, shape + tail, result.data_ptr() or SCRATCH.data_ptr())
-                given.append(result)
+                places[position] = place
+        if bound.fit is not fit:
+            bound.small = [self._memory(binding, position, fit.results[position]) if is_small else None
+                           for position, is_small in enumerate(fit.small)]  # fmt: skip
+            bound.fit = fit
+        given = [self._memory(binding, position, fit.results[position]) if small is None else small
+                 for position, small in enumerate(bound.small)]  # fmt: skip
         try:
             self.session.run_with_iobinding(binding)
         except Exception as error:
             with as_backend_failed():
                 raise error
-        if None in shapes:
-            given = [_fetched(value, result) if tensor is None else tensor for tensor, value, result
-                     in zip(given, binding.get_outputs(), self.results, strict=True)]  # fmt: skip
-        return given
+        results = [result if small is None else small.clone()
+                   for result, small in zip(given, bound.small)]  # noqa: B905 - a call costs microseconds
+        if None in fit.results:
+            results = [_fetched(value, stated) if result is None else result for result, value, stated
+                       in zip(results, binding.get_outputs(), self.results, strict=True)]  # fmt: skip
+        return results
+
+    def _new_binding(self) -> Bound:
+        """A binding that has all results in their order, in which it gives them."""
+        assert self.session is not None
+        binding = self.session.io_binding()
+        for name, *_ in self.results:
+            binding.bind_output(name, "cpu")
+        return Bound(binding, [None] * len(self.names))
+
+    def _memory(self, binding: Any, position: int, shape: tuple[int, ...] | None) -> Any:
+        """New memory for a result of this shape, bound. Where the shape is not known, ONNX Runtime allocates: None."""
+        name, element_type, dtype, tail, _ = self.results[position]
+        if shape is None:
+            binding.bind_output(name, "cpu")
+            return None
+        result = torch.empty(shape, dtype=dtype, device=CPU)
+        binding.bind_output(name, "cpu", 0, element_type, shape + tail, result.data_ptr() or SCRATCH.data_ptr())
+        return result
 
     def accepts(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether tensors have the types that the function states."""
@@ -125,8 +156,10 @@ class BoundProgram:
         fit = None
         if sizes is not None:
             results = [_shape_at(value, sizes) for *_, value in self.results]
+            small = [shape is not None and prod(shape) * dtype.itemsize <= SMALL
+                     for shape, (_, _, dtype, _, _) in zip(results, self.results, strict=True)]  # fmt: skip
             is_plain = self.session is not None and not self.assertions.operations and None not in results
-            fit = Fit(sizes, results, is_plain)
+            fit = Fit(sizes, results, small, is_plain)
         if len(self.fits) >= SHAPES_KEPT:
             self.fits.clear()
         self.fits[shapes] = fit

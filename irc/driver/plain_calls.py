@@ -10,7 +10,8 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from irc.driver.onnx_binding import BoundProgram
 
-TENSOR, STRIDED = torch.Tensor, torch.strided  # looked up once: a call costs microseconds
+# Looked up once: a call costs microseconds.
+TENSOR, PARAMETER, STRIDED = torch.Tensor, torch.nn.Parameter, torch.strided
 
 
 class PlainCalls:
@@ -29,12 +30,13 @@ class PlainCalls:
             return NotImplemented
         given = []
         for tensor, dtype in zip(tensors, self._dtypes):  # noqa: B905 - they are as many
-            if type(tensor) is not TENSOR or tensor.dtype is not dtype or not _is_plain(tensor):
+            kind = type(tensor)
+            if (kind is not TENSOR and kind is not PARAMETER) or tensor.dtype is not dtype or not _is_plain(tensor):
                 return NotImplemented
             given.append(tensor.shape)
         shapes = tuple(given)
         fit = self._fits.get(shapes) or self._program.fit(tensors)
-        return NotImplemented if fit is None or not fit.is_plain else self._program.run(tensors, fit.results, shapes)
+        return NotImplemented if fit is None or not fit.is_plain else self._program.run(tensors, fit, shapes)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -173,31 +173,37 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         self.gives_tuple = isinstance(given, (tuple, list))
         self.results = Results.of_graph(graph.graph, given if self.gives_tuple else (given,),
                                         placeholders_of(graph.graph))  # fmt: skip
-        self.compiled: tuple[Callable[..., Any], list[int], list[tuple[int, int | None]]] | None = None
+        self.compiled: tuple[Callable[..., Any], dict[int, tuple[int, int | None]]] | None = None
         self.lock = Lock()
 
-    def forward(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any) -> Any:  # no `forward`: what calls that takes a microsecond, for hooks
         return (self._current(arguments) or self._compiled(arguments))(*arguments)
 
     def _current(self, arguments: Sequence[Any]) -> Callable[..., Any] | None:
         """The compiled function, unless a weight that is a constant in it has changed."""
-        if self.compiled is None:
+        compiled = self.compiled  # read once: another thread may put another in its place
+        if compiled is None:
             return None
-        run, frozen, states = self.compiled
-        return run if states == [state_of(arguments[index]) for index in frozen] else None
+        run, states = compiled
+        try:
+            for index, (address, version) in states.items():  # by hand, since a call costs microseconds
+                argument = arguments[index]
+                if argument.data_ptr() != address or argument._version != version:
+                    return None
+        except RuntimeError:  # an inference tensor
+            return None
+        return run
 
     def _compiled(self, arguments: Sequence[Any]) -> Callable[..., Any]:
         with self.lock:
             if (run := self._current(arguments)) is not None:  # another thread has compiled it
                 return run
             if self.compiled is not None:  # weights have changed
-                _, frozen, states = self.compiled
-                same = [index for index, state in zip(frozen, states, strict=True)
-                        if state_of(arguments[index]) == state]  # fmt: skip
+                same = [index for index, state in self.compiled[1].items() if state_of(arguments[index]) == state]
                 self.compiled, self.frozen, self.is_changed = None, [] if self.is_changed else same, True
             # PyTorch does not count the writes to inference tensors.
-            frozen = self.frozen = [index for index in self.frozen if not arguments[index].is_inference()]
-            states = [state_of(arguments[index]) for index in frozen]
+            self.frozen = [index for index in self.frozen if not arguments[index].is_inference()]
+            states = {index: state_of(arguments[index]) for index in self.frozen}
             try:
                 run = self._compile(arguments)
             except IrcError as error:
@@ -205,8 +211,8 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
                     raise
                 self.record.add_failure(sum(map(is_computed, self.graph.graph.nodes)), error.diagnostics[0].message)
                 warnings.warn(str(self.record.report), stacklevel=3)
-                run, frozen, states = self.graph, [], []
-            self.compiled = run, frozen, states
+                run, states = self.graph, {}
+            self.compiled = run, states
             return run
 
     def _compile(self, arguments: Sequence[Any]) -> Callable[..., Any]:
@@ -218,15 +224,19 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
         name, settings = self.options.backend, self.options.settings
         assert name != "auto"  # chosen by `Options.of`
         shown = {argument.name: argument.name for argument in imported.main.arguments}
-        run = compiled_code(imported, name, self.options.pipeline, settings, shown).runner.run
+        runner = compiled_code(imported, name, self.options.pipeline, settings, shown).runner
+        plain = runner.plain if self.results.are_plain else None
         names = [node.name for node in nodes]
         taken = [names.index(argument.name) for argument in imported.main.arguments]
         dtypes = [getattr(nodes[index].meta["val"], "dtype", None) for index in taken]
 
         def call(*arguments: Any) -> Any:
+            results = plain([arguments[index] for index in taken]) if plain is not None else NotImplemented
+            if results is not NotImplemented:
+                return tuple(results) if self.gives_tuple else results[0]
             with torch.no_grad():
-                results = run([as_tensor(arguments[index], dtype) for index, dtype in zip(taken, dtypes, strict=True)])
-                results = self.results.of(results, dict(zip(names, arguments, strict=True)))
+                tensors = [as_tensor(arguments[index], dtype) for index, dtype in zip(taken, dtypes, strict=True)]
+                results = self.results.of(runner.run(tensors), dict(zip(names, arguments, strict=True)))
             return tuple(results) if self.gives_tuple else results[0]
 
         return call
