@@ -15,11 +15,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from irc.diagnostics import IrcError, Location, fail
 
 PREFIX = "irc_user_"  # of the private names under which such files are loaded
+# Packages whose frames are between a user's line and a warning: PyTorch calls irc for torch.compile, and some functions
+# of irc are decorated by context managers.
+BETWEEN = ("irc", "torch", "functorch", "contextlib")
 
 
 def is_user_code(thing: Any) -> bool:
@@ -61,12 +65,16 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
 
 
 def warn_caller(message: str) -> None:
-    """Warn with a UserWarning that names the line outside of irc that called it, however deep in irc that was."""
-    inside = ("irc", "contextlib")  # some functions of irc are decorated by context managers
+    """Warn with a UserWarning that names the line outside of irc and PyTorch that called irc, however deep that was."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in inside:
+    while frame is not None and _is_between(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)  # skip_file_prefixes needs Python 3.12
+
+
+def _is_between(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return name is None or name.partition(".")[0] in BETWEEN  # torch.fx writes code of no module
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -190,8 +190,9 @@ def test_only_what_this_user_wrote_is_read(folder: Path, runs: list[Any], recwar
     irc.compile(network(), (x,))
     assert folder.stat().st_mode & 0o777 == 0o700
     folder.chmod(0o777)
-    with pytest.warns(UserWarning, match="can be written by others"):
+    with pytest.warns(UserWarning, match="can be written by others") as caught:
         irc.compile(network(), (x,))
+    assert {each.filename for each in caught} == {__file__}
     assert len(runs) == 2
     folder.chmod(0o700)
     irc.compile(network(), (x,))

@@ -139,6 +139,16 @@ def test_functions_that_write_files_do_not_replace_their_inputs() -> None:
                 assert paths <= READ_PATHS or is_guarded, f"{function} writes {paths - READ_PATHS}"
 
 
+def test_warnings_name_the_line_of_the_caller() -> None:
+    """All are given by `warn_caller`, which finds that line."""
+    for module, path in MODULES.items():
+        if module != "irc.user_code":
+            names = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text()))
+                     if isinstance(node, (ast.Attribute, ast.ImportFrom))}  # fmt: skip
+            used = [name for name in names if re.search(r"\bwarnings\b.*\bwarn(_explicit)?\b", name)]
+            assert not used, f"{module} calls {used}"
+
+
 def test_passes_do_not_run_one_another() -> None:
     """What passes share is in modules without a pass, underscored; pipelines are run by drivers."""
     passes = [name for name in MODULES if re.fullmatch(r"irc\.passes\.[a-z]\w*", name)]

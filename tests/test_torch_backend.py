@@ -186,8 +186,9 @@ def test_what_irc_lacks_runs_in_pytorch() -> None:
         return torch.linalg.inv(x @ x.T + torch.eye(3)).relu() + 1
 
     x = torch.randn(3, 5)
-    with pytest.warns(UserWarning, match="inference graph: .* compiled by irc; PyTorch runs .*linalg_inv"):
+    with pytest.warns(UserWarning, match="inference graph: .* compiled by irc; PyTorch runs .*linalg_inv") as caught:
         close(compiled(program)(x), program(x))
+    assert {each.filename for each in caught} == {__file__}
     (graph,) = irc.report().graphs
     assert 0 < sum(graph.in_pytorch.values()) < graph.operations
     assert "linalg_inv_ex" in str(irc.report())
@@ -441,7 +442,9 @@ def test_a_part_that_cannot_be_compiled_runs_in_pytorch(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch_compile.Part, "_compile", fails)
     x = torch.randn(3)
-    close(compiled(torch.sin)(x), x.sin())
+    with pytest.warns(UserWarning, match="0 of 1 operations compiled by irc") as caught:
+        close(compiled(torch.sin)(x), x.sin())
+    assert {each.filename for each in caught} == {__file__}
     assert "0 of 1 operations compiled by irc" in str(irc.report())
 
 

@@ -11,7 +11,6 @@ added, and when a process first uses the cache.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from irc.driver.runners import Runner, runner_of, write_code
 from irc.driver.store import Lease, Store
 from irc.module import Module
 from irc.partial import TemporaryFolder
+from irc.user_code import warn_caller
 from irc.user_files import files_of
 
 FOLDER, BYTES = "IRC_CACHE", "IRC_CACHE_BYTES"
@@ -137,9 +137,7 @@ def code_store() -> Store | None:
         reason = error.diagnostics[0].message if isinstance(error, IrcError) else str(error.strerror)
     if reason is None:
         return store
-    warnings.warn(
-        f"programs are compiled without the cache: {folder}: {reason}; {FOLDER}=off switches it off", stacklevel=2
-    )
+    warn_caller(f"programs are compiled without the cache: {folder}: {reason}; {FOLDER}=off switches it off")
     return None
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from irc.library_calls import product_flops
 from irc.module import Module
 from irc.onnx_runtime import onnx_runtime, start_session
 from irc.sizes import representative_sizes
+from irc.user_code import warn_caller
 
 SCHEMA = "irc.session/1"
 SUFFIX = ".session.json"
@@ -206,7 +206,7 @@ def session_options(model: str | Path | None = None, *, threads: int | None = No
     advice = read_advice(model) if model is not None else None
     note = ignored_advice(model) if model is not None and advice is None else ""
     if note:
-        warnings.warn(note, stacklevel=2)
+        warn_caller(note)
     if advice is not None:
         modes, levels = onnxruntime.ExecutionMode, onnxruntime.GraphOptimizationLevel
         options.execution_mode = modes.ORT_PARALLEL if advice.execution_mode == "parallel" else modes.ORT_SEQUENTIAL

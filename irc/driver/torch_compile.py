@@ -7,7 +7,6 @@ PyTorch, or in kernels by seeds that it draws, so that torch.manual_seed holds. 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +37,7 @@ from irc.frontends.torch.results import Results, placeholders_of
 from irc.frontends.torch.tensors import state_of
 from irc.passes.complex_parts import WRITTEN
 from irc.passes.random_numbers import DRAWN
+from irc.user_code import warn_caller
 from irc.verifier import verify
 
 MODES = (None, "default")
@@ -140,7 +140,7 @@ class Compiler:
         for name in division.parts:
             setattr(graph, name, Part(graph.get_submodule(name), ranges, frozen, self.options, record))
         if report.in_pytorch:
-            warnings.warn(str(report), stacklevel=2)
+            warn_caller(str(report))
         graph.recompile()
         run: Callable[..., Any] = make_boxed_func(graph.forward)
         return run
@@ -210,7 +210,7 @@ class Part(torch.nn.Module):  # type: ignore[misc]  # PyTorch's own types are no
                 if not error.code.startswith(LEFT_TO_PYTORCH):
                     raise
                 self.record.add_failure(sum(map(is_computed, self.graph.graph.nodes)), error.diagnostics[0].message)
-                warnings.warn(str(self.record.report), stacklevel=3)
+                warn_caller(str(self.record.report))
                 run, states = self.graph, {}
             self.compiled = run, states
             return run
