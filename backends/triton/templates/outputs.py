@@ -22,6 +22,22 @@ def memory(tensor):
     return storage.data_ptr() or storage._cdata
 
 
+def pairs_in_memory(tensors):
+    """The names of each two tensors whose ranges of addresses intersect, in order: others share no elements."""
+    ranges = []
+    for position, tensor in enumerate(tensors.values()):
+        if tensor.numel():
+            start = memory(tensor) if tensor.is_meta else tensor.data_ptr()
+            reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            ranges.append((start, start + (1 if tensor.is_meta else (reach + 1) * tensor.element_size()), position))
+    pairs, before, names = [], [], list(tensors)  # `before`: ends and positions
+    for start, end, position in sorted(ranges):
+        before = [(other_end, other) for other_end, other in before if other_end > start]
+        pairs += [(min(other, position), max(other, position)) for _, other in before]
+        before.append((end, position))
+    return [(names[one], names[other]) for one, other in sorted(pairs)]
+
+
 def overlap(one, other):
     """Whether two tensors share elements."""
     if one.device != other.device or not one.numel() or not other.numel():

@@ -20,7 +20,7 @@ import torch
 
 from .elements import as_torch_knows
 from .errors import ArtefactError
-from .outputs import finish, overlap
+from .outputs import finish, overlap, pairs_in_memory
 
 INTERPRETED = not torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -384,16 +384,19 @@ class Model:
 
     def _check_apart(self, inputs):
         """What the program updates must be no other input's memory: it reads inputs after it has written others."""
+        if not self.updates:
+            return
         given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         for name in given.keys() & self.updates.keys():
             sizes = zip(given[name].stride(), given[name].shape, strict=True)
             if given[name].numel() and any(stride == 0 and size > 1 for stride, size in sizes):
                 raise ArtefactError(f"input {name!r} has elements that share memory, and the program updates it: "
                                     "pass a copy")  # fmt: skip
-            for other, tensor in given.items():
-                if other != name and overlap(given[name], tensor):
-                    both = f"inputs {name!r} and {other!r} share memory"
-                    raise ArtefactError(f"{both}, and the program updates {name!r}: pass a copy of one")
+        for one, other in pairs_in_memory(given):
+            name = one if one in self.updates else other
+            if name in self.updates and overlap(given[one], given[other]):
+                both = f"inputs {one!r} and {other!r} share memory"
+                raise ArtefactError(f"{both}, and the program updates {name!r}: pass a copy of one")
 
     def _check_shapes(self, tensors):
         """Read the size of each symbol from the extent that determines it, then compare all extents."""
