@@ -19,9 +19,11 @@ import irc
 SCRIPT = """
 import gc, sys, threading, traceback
 import torch
+import torch._dynamo  # PyTorch's imports fail at times where threads begin with them
 from torch import nn
 
 gc.disable()  # Python 3.11.7 fails at times where it collects while threads parse (gh-106905)
+torch._C._ensureCUDADeviceGuardSet()  # builds for CUDA may crash where the thread that did it first has ended
 x, failed = torch.randn(2, 4), []
 kinds = sys.argv[2:]
 start = threading.Barrier(len(kinds))
@@ -75,6 +77,7 @@ print(len(failed), *failed)
 """
 
 
+@pytest.mark.skipif(torch.__version__ < "2.12", reason="PyTorch 2.11 fails where one is called while another is traced")
 def test_threads_that_are_the_first_to_compile(tmp_path: Path) -> None:
     """PyTorch registers the backend once, and no thread exports while another one traces."""
     file = tmp_path / "program.pt2"
