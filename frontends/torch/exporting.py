@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from importlib import import_module
 from itertools import product
 from typing import Any
 
@@ -392,7 +393,8 @@ def _without_offsets(graph: torch.fx.Graph) -> None:
 def _keeping_constants(constants: dict[str, Any]) -> Iterator[None]:
     """Add the tensors that decomposing finds inside of the program to these constants: PyTorch reads them, forgets
     them, and then rejects the result, as for the empty tensors with which caches of transformers begin."""
-    trace, name = torch.export._trace, "_export_to_aten_ir"
+    trace = import_module("torch.export._trace")  # which a process that only loads programs has not imported
+    name = "_export_to_aten_ir"
     export = getattr(trace, name)
 
     def keeping(*args: Any, **kwargs: Any) -> Any:
