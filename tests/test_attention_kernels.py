@@ -403,6 +403,8 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "bool_mask": (ops.attention, (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
     "added_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
                    (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
+    "padding": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
+                (*["bf16[2, 4, S, 64]"] * 3, "bool[2, 1, 1, S]")),
     "documents": (of_documents, (*["f16[2, 4, 512, 64]"] * 3, "i64[2, 512]")),
     "f32": (ops.attention, ("f32[2, 8, 512, 64]",) * 3),
 }

@@ -2,11 +2,14 @@
 
     is_nan(exp(x - max) / sum)                     is_nan(sum), which is constant along the row
     where(max == -inf, 0, exp(x - max) / sum)      exp(x - where(max == -inf, 0, max)) / where(max == -inf, 1, sum)
+    x + where(is_seen, 0, -inf)                    where(is_seen, x, x + -inf)
     x + where(key <= query, 0, -inf)               where(key <= query, x, -inf)
 
-The first two are the same for all numbers. By the second the product of a row that sees no key is a sum of multiples of
-0, as it is where weights are computed before they are multiplied: NaN where a value is. By the last a score that places
-alone hide has no effect where it is NaN or infinite, as in causal attention, so that blocks of such scores are skipped.
+The first three are the same for all numbers. By the second the product of a row that sees no key is a sum of multiples
+of 0, as it is where weights are computed before they are multiplied: NaN where a value is. The third is for masks that
+are the same for all queries, as those of padding are: ptxas spills 8 bytes of the sum on sm_100. By the last a score
+that places alone hide has no effect where it is NaN or infinite, as in causal attention, so that blocks of such scores
+are skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irc.kernel.carry import Point, at_numbers, exponent, is_number
-from irc.kernel.dag import Apply, Constant, Graph, Node, Reduce, indices_compared
+from irc.kernel.dag import Apply, Constant, Graph, Node, Reduce, indices_compared, products_of
 
 
 def of_row(node: Node, graph: Graph) -> Node:
@@ -27,7 +30,7 @@ def of_row(node: Node, graph: Graph) -> Node:
         return _whether_nan(node, graph)
     if node.name == "select" and is_number(node.operands[1], 0.0):
         return _unless_hidden(node, graph)
-    return _hidden_by_places(node, graph) if node.name == "add" else node
+    return _masked(node, graph) if node.name == "add" else node
 
 
 def _whether_nan(node: Apply, graph: Graph) -> Node:
@@ -60,13 +63,17 @@ def _unless_hidden(node: Apply, graph: Graph) -> Node:
     return result
 
 
-def _hidden_by_places(node: Apply, graph: Graph) -> Node:
-    """Of scores to which 0 or -inf is added, by a comparison of indices."""
+def _masked(node: Apply, graph: Graph) -> Node:
+    """Of scores to which 0 or -inf is added."""
     for mask, scores in (node.operands, node.operands[::-1]):
         if isinstance(mask, Apply) and mask.name == "select" and not mask.loops:
             is_seen, zero, lowest = mask.operands
-            if indices_compared(is_seen) and is_number(zero, 0.0) and is_number(lowest, -np.inf):
-                return graph(mask.over(operands=(is_seen, scores, lowest)))
+            if is_number(zero, 0.0) and is_number(lowest, -np.inf):
+                if indices_compared(is_seen):
+                    return graph(mask.over(operands=(is_seen, scores, lowest)))
+                if all(product.rows.isdisjoint(mask.axes) for product in products_of((scores,))):
+                    hidden = graph(node.over(operands=(scores, lowest)))
+                    return graph(mask.over(operands=(is_seen, scores, hidden)))
     return node
 
 
