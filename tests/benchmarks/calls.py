@@ -1,4 +1,4 @@
-"""The cost of a call: a compiled tiny module beside the session that runs it, and eager PyTorch.
+"""The cost of a call: a compiled tiny module beside the session that runs it, and PyTorch with and without a graph.
 
     python -m tests.benchmarks.calls
 
@@ -45,12 +45,13 @@ def contenders() -> dict[str, Callable[[], Any]]:
         session.run_with_iobinding(binding)
         return result
 
-    graph = torch.compile(module, backend="irc")
+    graph, eager_graph = (torch.compile(module, backend=backend) for backend in ("irc", "aot_eager"))
     return {
         "session": call_session,
         "session again": call_session,
         "irc.compile": lambda: compiled(x),
         'torch.compile(backend="irc")': lambda: graph(x),
+        'torch.compile(backend="aot_eager")': lambda: eager_graph(x),
         "eager": lambda: module(x),
     }
 
@@ -72,12 +73,12 @@ def main() -> None:
         for call in calls.values():
             fastest(call)
         rounds = [{name: fastest(call) for name, call in calls.items()} for _ in range(ROUNDS)]
-    print(f"{'':30} {'median us':>10} {'ratio':>7}   quartiles")
+    print(f"{'':34} {'median us':>10} {'ratio':>7}   quartiles")
     for name in calls:
         ratios = [each[name] / each["session"] for each in rounds]
         low, middle, high = statistics.quantiles(ratios, n=4)
         median = 1e6 * statistics.median(each[name] for each in rounds)
-        print(f"{name:30} {median:10.1f} {middle:7.2f}   {low:.2f} to {high:.2f}")
+        print(f"{name:34} {median:10.1f} {middle:7.2f}   {low:.2f} to {high:.2f}")
 
 
 if __name__ == "__main__":
