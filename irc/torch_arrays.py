@@ -24,7 +24,8 @@ def to_tensor(array: Any, dtype: DType) -> torch.Tensor:
     if 0 in shape:
         return torch.empty(shape, dtype=theirs)  # NumPy's strides of empty arrays are not PyTorch's
     array = np.ascontiguousarray(array).reshape(shape)  # which would give a scalar an axis
-    array = array if array.flags.writeable else array.copy()
+    is_aligned = dtype.name != "c128" or array.ctypes.data % 16 == 0  # NumPy needs 8 bytes, PyTorch 16
+    array = array if array.flags.writeable and is_aligned else array.copy()
     carrier = _carrier_of(dtype)
     if carrier is not None:
         return torch.from_numpy(array.view(carrier)).view(theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ pytest.importorskip("torch")
 import torch
 
 from irc import dtypes
+from irc.backends.triton.templates import runtime
 from irc.dtypes import DType
 from irc.torch_arrays import array_of, to_tensor
+from irc.weights import Tensor, save
 
 WHOLE = [dtype for dtype in dtypes.ALL if hasattr(torch, dtype.numpy_name) and dtype.bits >= 8]
 
@@ -50,3 +53,18 @@ def test_what_lies_in_memory_otherwise() -> None:
     z = torch.tensor([1 + 2j, 3 - 4j], requires_grad=True)
     assert array_of(z.conj(), dtypes.C64).tolist() == [1 - 2j, 3 + 4j]
     assert array_of(z.conj().imag, dtypes.F32).tolist() == [-2, 4]
+
+
+def test_complex_numbers_of_128_bits_lie_where_pytorch_can_load_them(tmp_path: Path) -> None:
+    """PyTorch's instructions need multiples of 16 bytes, NumPy's 8: a process ended with a signal."""
+    data = np.zeros(16 * 5, np.uint8)
+    for start in (0, 8):
+        array = data[start:start + 64].view(np.complex128)
+        for tensor in (to_tensor(array, dtypes.C128), torch.from_numpy(runtime._native(array))):
+            assert tensor.data_ptr() % 16 == 0
+    # The second and third are 8 bytes apart from a multiple of 16, or the first is.
+    saved = {name: Tensor.of(np.ones(count)) for name, count in (("a", 3), ("b", 2), ("c", 4))}
+    save(tmp_path / "weights.safetensors", saved)
+    stored = runtime.read_weights(tmp_path)
+    assert all(tensor.data_ptr() % 16 == 0 and tensor.dtype is torch.float64 for tensor in stored.values())
+    assert torch.equal(torch.view_as_complex(stored["b"]) * 2, torch.tensor(2 + 2j, dtype=torch.complex128))

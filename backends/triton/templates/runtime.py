@@ -440,7 +440,8 @@ def _native(value):
     import numpy
 
     array = numpy.asarray(value)
-    array = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
+    is_aligned = array.dtype.name != "complex128" or array.ctypes.data % 16 == 0  # NumPy needs 8 bytes, PyTorch 16
+    array = array if array.flags.c_contiguous and array.flags.writeable and is_aligned else array.copy()
     if array.dtype.name in ("int2", "int4", "uint2", "uint4"):
         return array.astype(numpy.int8 if array.dtype.name.startswith("i") else numpy.uint8)
     # Other types that NumPy lacks come from ml_dtypes, or out of a file as bytes without a type.
@@ -474,7 +475,8 @@ def read_weights(folder):
             tensors[name] = torch.empty(entry["shape"], dtype=dtype)
         else:
             stored = torch.frombuffer(data, dtype=torch.uint8, count=end - begin, offset=8 + length + begin)
-            if stored.data_ptr() % dtype.itemsize:
+            # Pairs of f64 may become complex numbers, which PyTorch loads by instructions that need 16 bytes.
+            if stored.data_ptr() % (16 if dtype is torch.float64 else dtype.itemsize):
                 stored = stored.clone()
             tensors[name] = stored.view(dtype).reshape(entry["shape"])
     return tensors
