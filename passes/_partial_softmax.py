@@ -135,18 +135,18 @@ class SoftmaxInParts(InParts):
         partial = self._stored(widened(product), name_of(step, "partial"))
         order = (*range(len(batch)), len(kept), *range(len(batch), len(kept)))  # the parts after the batch, as there
         hidden = [factor for factor, _ in factors if self._is_of_hidden_rows(factor, parts)]
-        scales = ops.transpose(reshaped(rescaling(parts, bool(hidden)), (*kept, number)), permutation=order)
+        scales = ops.transpose(reshaped(rescaling(parts, hides=bool(hidden)), (*kept, number)), permutation=order)
         scales = ops.reshape(scales, shape=(*scales.shape, 1))
         whole = reduced(reducing("sum"), ops.mul(partial, scales), len(batch))
         self.wholes[whole] = 2  # scales do not vary over the columns: a kernel before has computed them
-        whole = multiple = reshaped(whole, (*exponential.shape[:-1], whole.shape[-1]))
+        whole = result = reshaped(whole, (*exponential.shape[:-1], whole.shape[-1]))
         for factor, position in factors:
-            operands = [multiple if place == position else self.values[each]
+            operands = [result if place == position else self.values[each]
                         for place, each in enumerate(factor.inputs)]
             if factor in hidden:
-                operands[3 - position] = whole  # a sum of multiples of 0 there, NaN where a value is
-            (multiple,) = copied(factor, operands)
-        return self._unless_empty(multiple)
+                operands[1] = whole  # instead of 0: a sum of multiples of 0 there, NaN where a value is
+            (result,) = copied(factor, operands)
+        return self._unless_empty(result)
 
     def _is_of_hidden_rows(self, factor: Operation, parts: Exponentials) -> bool:
         """Whether a factor is the selection of 0 in rows of -inf."""

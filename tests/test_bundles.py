@@ -356,9 +356,8 @@ def test_random_programs_compute_the_same_with_and_without_bundles(
     def check(graph: Graph) -> None:
         agree(graph, tmp_path_factory.mktemp("a"))
 
-    """Of such programs one in five has kernels that are launched together."""
     SEEN.clear()
-    examples = 30 if number > 1 else 15
+    examples = 30 if number > 1 else 15  # one in five has kernels that are launched together
     quick = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     seed(number)(quick(given(graphs(VIEWS))(check)))()
     assert SEEN["32"] < SEEN["1"]

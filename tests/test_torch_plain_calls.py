@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from irc.diagnostics import IrcError
 from irc.driver.callables import CompiledProgram, compile_program
-from irc.driver.onnx_binding import SHAPES_KEPT
+from irc.driver.onnx_binding import SHAPES_KEPT, BoundProgram
 
 
 class Two(nn.Module):
@@ -157,12 +157,44 @@ def test_large_and_small_results() -> None:
         torch.testing.assert_close((one, other), (x + 1, x[:, 0] * 2))
 
 
-def test_results_are_on_the_processor_whatever_the_default_device_is() -> None:
-    x = torch.ones(2, 3)
-    compiled = compile_program(lambda x: (x + 1, x.expand(9999, 2, 3) * 2), (x,), "onnx")
+def test_a_call_that_is_interrupted_leaves_nothing_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for the second result is not there: the first result is bound already."""
+    def interrupted(*arguments: Any) -> Any:
+        if arguments[2] == 1:
+            raise KeyboardInterrupt
+        return allocated(*arguments)
+
+    compiled = compile_program(lambda x: (x + 1, x * 2), (torch.randn(3, 4),), "onnx", dynamic_shapes=({0: "B"},))
+    given = [torch.randn(rows, 4) for rows in (3, 2, 3)]
+    compiled(given[0])
+    allocated = BoundProgram._memory
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(BoundProgram, "_memory", interrupted)
+        compiled(given[1])
+    for x in (given[2], given[1]):
+        torch.testing.assert_close(compiled(x), (x + 1, x * 2))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+def test_results_are_on_the_processor_whatever_the_default_device_is(backend: Any) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    x, n = torch.linspace(-200, 200, 6).reshape(2, 3), 2.5
+    compiled = compile_program(lambda x, n: (x + n, x.expand(3999, 2, 3) * 2, x.to(torch.int8)), (x, n), backend)
     with torch.device("meta"):
-        one, other = compiled(x)
-    assert torch.equal(one, x + 1) and torch.equal(other, x.expand(9999, 2, 3) * 2)
+        one, other, _ = compiled(x, n)
+    assert torch.equal(one, x + n) and torch.equal(other, x.expand(3999, 2, 3) * 2)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+def test_a_compiled_program_has_its_types_whatever_the_autocast_of_its_caller(backend: Any) -> None:
+    if backend == "triton":
+        pytest.importorskip("triton")
+    module, x = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 3)).eval(), torch.randn(2, 4)
+    compiled = compile_program(module, (x,), backend)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(compiled(x), compiled(x).float())
+    torch.testing.assert_close(compiled(x), module(x))
 
 
 def test_weights_that_changed_are_noticed() -> None:

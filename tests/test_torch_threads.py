@@ -40,10 +40,10 @@ def infer(model):
 
 def learn(model):
     torch.compile(model, backend="irc")(x).square().sum().backward()
-    found = [weight.grad for weight in model.parameters()]
+    gradients = [weight.grad for weight in model.parameters()]
     model.zero_grad()
     model(x).square().sum().backward()
-    for one, weight in zip(found, model.parameters(), strict=True):
+    for one, weight in zip(gradients, model.parameters(), strict=True):
         close(one, weight.grad)
 
 
@@ -92,7 +92,12 @@ def test_nothing_is_traced_while_a_program_is_exported() -> None:
     taken: list[bool] = []
 
     def program(x: torch.Tensor) -> torch.Tensor:
-        thread = threading.Thread(target=lambda: taken.append(compile_lock.acquire(blocking=False)))
+        def take() -> None:
+            taken.append(compile_lock.acquire(blocking=False))
+            if taken[-1]:
+                compile_lock.release()
+
+        thread = threading.Thread(target=take)
         thread.start()
         thread.join()
         return x + 1

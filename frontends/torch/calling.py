@@ -118,7 +118,9 @@ class Convention:
         values = dict(self.held)
         for spec, leaf, label in zip(self.given, leaves, self.parameters.labels, strict=True):
             values[spec.name] = checked(spec, leaf, label, self.types.get(spec.name))
-        tensors = [torch.as_tensor(values[name]).resolve_conj().resolve_neg() for name in self.taken]
+        taken = [values[name] for name in self.taken]  # tensors and numbers
+        tensors = [each if isinstance(each, torch.Tensor) else torch.as_tensor(each, device="cpu") for each in taken]
+        tensors = [tensor.resolve_conj().resolve_neg() for tensor in tensors]
         self._check_apart(tensors)
         return Call(tensors, values)
 

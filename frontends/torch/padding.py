@@ -17,12 +17,12 @@ from torch import nn
 
 @contextmanager
 def padding_as_zeros() -> Iterator[None]:
-    """Let encoders give what they give without gradients while this thread exports a program, wherever that has them
-    from: it may be a function that calls a module."""
-    exporting, original = threading.get_ident(), nn.TransformerEncoder.forward
+    """Let encoders give what they give without gradients while this thread exports a program, also where a function or
+    a subclass calls them."""
+    exporting_thread, original = threading.get_ident(), nn.TransformerEncoder.forward
 
     def forward(self: Any, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: Any = None) -> Any:
-        if threading.get_ident() == exporting and _computes_nested(self, src, mask, src_key_padding_mask):
+        if threading.get_ident() == exporting_thread and _computes_nested(self, src, mask, src_key_padding_mask):
             return _filled(self, original, src, src_key_padding_mask, is_causal)
         return original(self, src, mask, src_key_padding_mask, is_causal)
 

@@ -1,4 +1,5 @@
-"""ONNX Runtime on PyTorch's memory: the tensors of a run are bound to its session, not copied or converted."""
+"""ONNX Runtime on PyTorch's memory: arguments and results of a run are bound to its session, not converted. Results of
+at most `SMALL` bytes are copied from memory that stays bound."""
 
 from __future__ import annotations
 
@@ -56,8 +57,9 @@ class BoundProgram:
 
     Arguments are read where they lie, unless their memory is not contiguous. A result that is an argument is that
     tensor. Where the shape of another follows from the arguments' shapes, ONNX Runtime writes into memory that PyTorch
-    allocates. It may be called from several threads. Raises `backend.failed` with ONNX Runtime's message, and
-    `run.assert` where sizes break an assertion.
+    allocates, which is the result's, or stays bound in the thread where a copy takes less time. It may be called from
+    several threads. Raises `backend.failed` with ONNX Runtime's message, and `run.assert` where sizes break an
+    assertion.
     """
 
     def __init__(self, main: Function, session: Any) -> None:
@@ -102,10 +104,12 @@ class BoundProgram:
         for position, tensor in enumerate(tensors):
             place = tensor.data_ptr(), shapes[position]
             if places[position] != place:
+                places[position] = None  # until it is bound: an exception may come between
                 binding.bind_input(self.names[position], "cpu", 0, self.types[position],
                                    (*place[1], *self.tails[position]), place[0] or SCRATCH.data_ptr())  # fmt: skip
                 places[position] = place
         if bound.fit is not fit:
+            bound.fit = None
             bound.small = [self._memory(binding, position, fit.results[position]) if is_small else None
                            for position, is_small in enumerate(fit.small)]  # fmt: skip
             bound.fit = fit

@@ -252,7 +252,8 @@ def as_tensor(argument: Any, dtype: torch.dtype | None) -> torch.Tensor:
     return torch.tensor(argument, dtype=torch.float64 if isinstance(argument, float) else None)
 
 
-# Threads that look the backend up at once all load its entry point, and PyTorch registers what each of them gets: a
-# second one fails. It registers no None, and then finds what the import, which is one for all, has registered.
+# Threads that look the backend up at once all load its entry point, and PyTorch calls `register_backend` with what each
+# of them gets, which fails for a second one. Of None that registers nothing, and what the import, which is one for all
+# threads, has registered is there.
 register_backend(compile_graph, name="irc")
 backend = None  # what the entry point names

@@ -22,7 +22,7 @@ from irc.interfaces import identity
 from irc.kernel.carry import exponent, is_number
 from irc.kernel.dag import Apply, Constant, Dot, Graph, Load, Node, Reduce, Root, Select, products_of, walk
 from irc.kernel.floats8 import stored_in_8_bits
-from irc.kernel.hidden import of_row
+from irc.kernel.hidden import canonical_form, masked_scores
 from irc.kernel.rules import products_stay_in_range
 from irc.ops import lookup
 
@@ -42,6 +42,7 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
     reductions; raises `LegalityFailure` (rule F13). Where none does, also those of operands of 16 bits, and of floats
     that are stored in 8, which are then multiplied as they are stored: the scales of the channels of int8 weights."""
     needed = multiplies_what_is_computed(roots)
+    scores = masked_scores(roots) if needed else set()
     graph = Graph()
     new: dict[Node, Node] = {}
     for node in walk(roots, through=lambda node: bool(node.loops)):
@@ -49,7 +50,7 @@ def with_factors_outside(roots: Sequence[Root]) -> tuple[Root, ...]:
         kept = graph.changed(node, operands=operands)
         if isinstance(kept, Dot):
             kept = _with_factors_outside(kept, graph, needed)
-        new[node] = of_row(kept, graph) if needed else kept
+        new[node] = canonical_form(kept, graph, node in scores) if needed else kept
     return tuple(new[root] for root in roots)  # type: ignore[misc]
 
 

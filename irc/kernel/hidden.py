@@ -1,46 +1,67 @@
-"""Softmax weights of rows in which keys are hidden, in the forms that kernels with products compute.
+"""Softmax of rows in which keys are hidden, in the forms that kernels with products compute.
 
     is_nan(exp(x - max) / sum)                     is_nan(sum), which is constant along the row
     where(max == -inf, 0, exp(x - max) / sum)      exp(x - where(max == -inf, 0, max)) / where(max == -inf, 1, sum)
     x + where(is_seen, 0, -inf)                    where(is_seen, x, x + -inf)
     x + where(key <= query, 0, -inf)               where(key <= query, x, -inf)
 
-The first three are the same for all numbers. By the second the product of a row that sees no key is a sum of multiples
-of 0, as it is where weights are computed before they are multiplied: NaN where a value is. The third is for masks that
-are the same for all queries, as those of padding are: ptxas spills 8 bytes of the sum on sm_100. By the last a score
-that places alone hide has no effect where it is NaN or infinite, as in causal attention, so that blocks of such scores
-are skipped.
+In the first three forms the softmax is the same for all numbers. By the second the weights of a row without a visible
+key are 0 by themselves, so that their product with the values is 0, or NaN where a value is NaN or infinite. The third
+is for masks that are the same for all queries, as those of padding are: of the sum ptxas spills 8 bytes on sm_100. By
+the fourth a score that a comparison of indices hides has no effect where it is NaN or infinite, as in causal attention,
+so that blocks of such scores are skipped. The last two are forms of operands of a softmax alone, the `masked_scores`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from irc.kernel.carry import Point, at_numbers, exponent, is_number
-from irc.kernel.dag import Apply, Constant, Graph, Node, Reduce, indices_compared, products_of
+from irc.kernel.dag import Apply, Constant, Graph, Node, Reduce, Root, indices_compared, products_of, walk
 
 
-def of_row(node: Node, graph: Graph) -> Node:
-    """The node in the form that a kernel computes."""
+def masked_scores(roots: Sequence[Root]) -> set[Node]:
+    """What the exponentials of a softmax are computed from and nothing else: their operands, and what these are where a
+    mask is added or selects. What a mask hides matters there by its exponential alone."""
+    nodes = walk(roots)
+    uses = Counter(operand for node in (*nodes, *roots) for operand in node.operands)
+    uses.update(roots)
+    scores: set[Node] = set()
+    for node in nodes:
+        point = exponent(node)
+        below = [] if point is None or uses[point.elements] > 2 else [point.elements]  # the maximum and the difference
+        while below:
+            score = below.pop()
+            scores.add(score)
+            if isinstance(score, Apply) and score.name in ("add", "select", "cast"):
+                below += [operand for operand in score.operands if operand.loops and uses[operand] == 1]
+    return scores
+
+
+def canonical_form(node: Node, graph: Graph, is_score: bool) -> Node:
+    """The node in the form that a kernel computes; `is_score` where it is one of the `masked_scores`."""
     if not isinstance(node, Apply):
         return node
     if node.name == "is_nan":
         return _whether_nan(node, graph)
     if node.name == "select" and is_number(node.operands[1], 0.0):
         return _unless_hidden(node, graph)
-    return _masked(node, graph) if node.name == "add" else node
+    return _masked(node, graph) if is_score and node.name == "add" else node
 
 
 def _whether_nan(node: Apply, graph: Graph) -> Node:
-    """Of a weight: the sum is at least 1, or NaN where the maximum is infinite or NaN, and then all weights are NaN."""
+    """Whether a weight is NaN, as whether the sum of its row is: that is at least 1, or NaN where the maximum is
+    infinite or NaN, and then all weights are NaN."""
     weight = _weight(node.operands[0])
     return graph(node.over(operands=(weight.total,))) if weight is not None and weight.point.highest else node
 
 
 def _unless_hidden(node: Apply, graph: Graph) -> Node:
-    """Of weights that are 0 in rows of -inf: with a point and a sum that are finite there."""
+    """Weights that are 0 in rows of -inf, by a point and a sum that are finite there."""
     is_hidden, _, selected = node.operands
     weight = _weight(selected)
     if weight is None or weight.point.lowest != -np.inf or not weight.point.highest:
@@ -50,21 +71,21 @@ def _unless_hidden(node: Apply, graph: Graph) -> Node:
     if tested is None or tested.tolist() != [True, False, False, False, False]:
         return node
 
-    def shown(number: float, other: Node) -> Node:
+    def unless_hidden(number: float, other: Node) -> Node:
         constant = graph(Constant(other.dtype, value=other.dtype.numpy.type(number)))
         return graph(Apply(other.dtype, (is_hidden, constant, other), hint=node.hint, name="select"))
 
-    difference = weight.exponential.operands[0].over(operands=(point.elements, shown(0.0, point.node)))
+    difference = weight.exponential.operands[0].over(operands=(point.elements, unless_hidden(0.0, point.node)))
     exponential = graph(weight.exponential.over(operands=(graph(difference),)))
     total = graph(total.over(operands=(exponential,)))
-    result = graph(weight.quotient.over(operands=(exponential, shown(1.0, total))))
+    result = graph(weight.quotient.over(operands=(exponential, unless_hidden(1.0, total))))
     for cast in reversed(_casts(selected)):
         result = graph(cast.over(operands=(result,)))
     return result
 
 
 def _masked(node: Apply, graph: Graph) -> Node:
-    """Of scores to which 0 or -inf is added."""
+    """Scores to which a mask of 0 and -inf is added, by selections."""
     for mask, scores in (node.operands, node.operands[::-1]):
         if isinstance(mask, Apply) and mask.name == "select" and not mask.loops:
             is_seen, zero, lowest = mask.operands
@@ -87,7 +108,7 @@ class _Weight(NamedTuple):
 
 
 def _weight(node: Node) -> _Weight | None:
-    """The node without its roundings, where it is a weight."""
+    """A node as a weight, without its roundings; None where it is none."""
     for cast in _casts(node):
         (node,) = cast.operands
     if not (isinstance(node, Apply) and node.name == "div"):

@@ -163,7 +163,7 @@ def cast(x, *, to, saturate=True, bits=None):
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if low else (0, (1 << bits) - 1)
     above, below = whole >= float(high + 1), whole < low
     result = torch.where(above | below | torch.isnan(whole), 0.0, whole).to(to)
-    return torch.where(above, torch.tensor(high, dtype=to), torch.where(below, torch.tensor(low, dtype=to), result))
+    return torch.where(above, result.new_tensor(high), torch.where(below, result.new_tensor(low), result))
 
 
 def bitcast(x, *, to):

@@ -276,8 +276,13 @@ def refine(x, shape):
     return x
 
 
+def without_autocast(device):
+    """The program computes in the types that it states, whatever the caller's are."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
 def check(condition, message):
-    if not bool(torch.as_tensor(condition).all()):
+    if not bool(condition.all() if isinstance(condition, torch.Tensor) else condition):
         raise ArtefactError(message)
 
 
@@ -338,7 +343,7 @@ class Model:
         self._check_shapes(tensors)
         if self.updates:
             self._check_apart(inputs)
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext(), without_autocast(device):
             results = self.program.main(weights, self.externs, device, *tensors)
         outputs = dict(zip(self.outputs, results, strict=True))
         finish(outputs, inputs, self.updates, [*tensors, *weights.values()])

@@ -45,9 +45,10 @@ def attention(
     Source: ONNX Attention-23 (masked_rows "zero"; a causal past is an offset there); torch's
     scaled_dot_product_attention ("zero"), a decomposed softmax ("nan"), what PyTorch exports to ONNX ("nan_as_zero").
     Edge cases: scores of f16 and bf16 are rounded to that type, then scaled and normalized in f32; the weights are
-    rounded before the second product. T of 0 gives zeros; D of 0 gives the means of the values. A key that is NaN or
-    infinite has no effect on a query for which a causal mask or one of bools hides it; with masked_rows "zero" a mask
-    of bools is added as 0 and -inf, as its sources define it, and such a key makes the result NaN.
+    rounded before the second product. T of 0 gives zeros; D of 0 gives the means of the values. A score that is NaN or
+    infinite has no effect where a causal mask or one of bools hides it; with masked_rows "zero" a mask of bools is
+    added as 0 and -inf, as its sources define it, so that a row with a score of NaN or +inf is NaN. Kernels skip scores
+    that a comparison of indices hides.
     """
     batch, heads, queries, depth = q.shape
     groups, keys = k.shape[1], k.shape[2]
