@@ -403,6 +403,8 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "bool_mask": (ops.attention, (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
     "added_mask": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
                    (*["bf16[2, 4, 512, 64]"] * 3, "bool[2, 1, 512, 512]")),
+    "mask_of_all_heads": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
+                          (*["bf16[2, 4, 512, 64]"] * 3, "bool[512, 512]")),
     "padding": (lambda q, k, v, m: ops.attention(q, k, v, m, masked_rows="zero"),
                 (*["bf16[2, 4, S, 64]"] * 3, "bool[2, 1, 1, S]")),
     "documents": (of_documents, (*["f16[2, 4, 512, 64]"] * 3, "i64[2, 512]")),
@@ -411,7 +413,7 @@ COMPILED: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 
 
 # Where a mask of bytes is loaded in 64 bits.
-NARROW = {name: ("sm_80", "sm_90") for name in ("bool_mask", "added_mask")}
+NARROW = {name: ("sm_80", "sm_90") for name in ("bool_mask", "added_mask", "mask_of_all_heads")}
 
 
 @pytest.mark.parametrize("name", COMPILED)

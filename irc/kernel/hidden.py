@@ -7,9 +7,10 @@
 
 In the first three forms the softmax is the same for all numbers. By the second the weights of a row without a visible
 key are 0 by themselves, so that their product with the values is 0, or NaN where a value is NaN or infinite. The third
-is for masks that are the same for all queries, as those of padding are: of the sum ptxas spills 8 bytes on sm_100. By
-the fourth a score that a comparison of indices hides has no effect where it is NaN or infinite, as in causal attention,
-so that blocks of such scores are skipped. The last two are forms of operands of a softmax alone, the `masked_scores`.
+is for masks that are the same for all queries, as those of padding are, or for all heads: of the sum ptxas spills 8
+bytes on sm_100 there, and of the selection for other masks. By the fourth a score that a comparison of indices hides
+has no effect where it is NaN or infinite, as in causal attention, so that blocks of such scores are skipped. The last
+two are forms of operands of a softmax alone, the `masked_scores`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irc.kernel.carry import Point, at_numbers, exponent, is_number
-from irc.kernel.dag import Apply, Constant, Graph, Node, Reduce, Root, indices_compared, products_of, walk
+from irc.kernel.dag import Apply, Constant, Dot, Graph, Node, Reduce, Root, indices_compared, products_of, walk
 
 
 def masked_scores(roots: Sequence[Root]) -> set[Node]:
@@ -92,10 +93,16 @@ def _masked(node: Apply, graph: Graph) -> Node:
             if is_number(zero, 0.0) and is_number(lowest, -np.inf):
                 if indices_compared(is_seen):
                     return graph(mask.over(operands=(is_seen, scores, lowest)))
-                if all(product.rows.isdisjoint(mask.axes) for product in products_of((scores,))):
+                if all(_is_shared(mask, product) for product in products_of((scores,))):
                     hidden = graph(node.over(operands=(scores, lowest)))
                     return graph(mask.over(operands=(is_seen, scores, hidden)))
     return node
+
+
+def _is_shared(mask: Node, product: Dot) -> bool:
+    """Whether a mask is the same for all queries, or for all matrices of a batch."""
+    batch = product.axes - product.rows - product.columns
+    return product.rows.isdisjoint(mask.axes) or batch.isdisjoint(mask.axes)
 
 
 class _Weight(NamedTuple):
