@@ -252,7 +252,7 @@ def show(state: Path) -> None:
 
 
 # Operators that give positions of elements, of which equal ones may be in any order.
-POSITIONS = ("argsort", "kthvalue")
+POSITIONS = ("argsort", "kthvalue", "sort", "topk")
 
 
 def reason_of(name: str, text: str) -> str:
