@@ -47,7 +47,10 @@ def gather_nd(g: Graph, x: Value, indices: Value, *, batch_dims: int) -> Operand
 
 
 def combining(g: Graph, op_type: str, x: Value, reduction: str) -> DType:
-    """Narrow floats are combined in f32 and rounded once; what is only moved keeps its type."""
+    """Narrow floats are combined in f32 and rounded once, and bools, which no kernel combines, as numbers; what is only
+    moved keeps its type."""
+    if reduction != "none" and x.dtype is BOOL:
+        return I32
     if reduction != "none" and x.dtype.is_float and x.dtype.bits < 32:
         return F32
     return g.carrier(op_type, x.dtype, wraps=reduction in ("none", "add", "mul"))
