@@ -210,7 +210,8 @@ def checked(spec: Any, leaf: Any, label: str, type_: TensorType | None) -> Any:
 
 
 def pairs_in_memory(tensors: Sequence[torch.Tensor]) -> list[tuple[int, int]]:
-    """The positions of each two tensors whose ranges of addresses intersect, in order: others share no elements."""
+    """The positions of each two tensors whose ranges of addresses intersect, in order: others share no elements. The
+    runtime of artefacts has it too, which stands alone."""
     ranges = []
     for position, tensor in enumerate(tensors):
         if tensor.numel():
