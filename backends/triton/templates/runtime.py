@@ -278,7 +278,9 @@ def refine(x, shape):
 
 def without_autocast(device):
     """The program computes in the types that it states, whatever the caller's are."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    kind = device.type
+    is_on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # the meta device has none
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
 def check(condition, message):
