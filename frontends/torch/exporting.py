@@ -13,7 +13,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from itertools import product
 from typing import Any
@@ -134,11 +134,13 @@ def _squeezes_dynamic_dims(program: ExportedProgram) -> bool:
     return any(not statically_known_true(size != 1) for size in sizes)
 
 
-def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> AbstractContextManager[None]:
+@contextmanager
+def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Iterator[None]:
     """Make arguments that `**kwargs` collects parameters of their own: PyTorch finds no dynamic dims of them else."""
     collected = [slot.part for slot in parameters.slots if isinstance(slot.part, str)]
     if not collected:
-        return nullcontext()
+        yield
+        return
     original = module.forward
     stated = [each for each in inspect.signature(original).parameters.values() if each.kind is not each.VAR_KEYWORD]
     stated += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in collected]
@@ -147,12 +149,6 @@ def _explicit_keywords(module: torch.nn.Module, parameters: Parameters) -> Abstr
         return original(*args, **kwargs)
 
     forward.__signature__ = inspect.Signature(stated)  # type: ignore[attr-defined]
-    return _calling_instead(module, forward)
-
-
-@contextmanager
-def _calling_instead(module: torch.nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let calls of a module call `forward`, which takes no `self`, instead of its own."""
     before = vars(module).get("forward")
     module.forward = forward
     try:
