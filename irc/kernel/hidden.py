@@ -29,8 +29,7 @@ def masked_scores(roots: Sequence[Root]) -> set[Node]:
     """What the exponentials of a softmax are computed from and nothing else: their operands, and what these are where a
     mask is added or selects. What a mask hides matters there by its exponential alone."""
     nodes = walk(roots)
-    uses = Counter(operand for node in (*nodes, *roots) for operand in node.operands)
-    uses.update(roots)
+    uses = Counter(read for node in nodes for read in node.below)
     scores: set[Node] = set()
     for node in nodes:
         point = exponent(node)
