@@ -391,8 +391,6 @@ class Model:
 
     def _check_apart(self, inputs):
         """What the program updates must be no other input's memory: it reads inputs after it has written others."""
-        if not self.updates:
-            return
         given = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         for name in given.keys() & self.updates.keys():
             sizes = zip(given[name].stride(), given[name].shape, strict=True)
