@@ -13,9 +13,19 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from installing import ROOT, build_wheel, install_into, modules_of
+
+
+def run_together(folder: Path, environment: dict[str, str], *commands: list[str]) -> list[CompletedProcess[str]]:
+    """What commands print that run at the same time."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(partial(subprocess.run, cwd=folder, env=environment, capture_output=True, text=True),
+                             commands))  # fmt: skip
 
 
 def main() -> int:
@@ -27,10 +37,9 @@ def main() -> int:
         environment = {**os.environ, "MYPYPATH": str(target)}
         mypy = [sys.executable, "-m", "mypy", "-p", "irc"]
         mypy += ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache")]
-        done = subprocess.run(mypy, cwd=target, env=environment, capture_output=True, text=True)
         script = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache_script")]
         script += ["--follow-imports", "silent", str(ROOT / "tests/typed_script.py")]
-        of_script = subprocess.run(script, cwd=target, env=environment, capture_output=True, text=True)
+        done, of_script = run_together(target, environment, mypy, script)
         module_count = len(modules_of(wheel))
     home = {"irc/frontends/": "frontends/", "irc/passes/": "passes/", "irc/backends/": "backends/"}
     report = done.stdout

@@ -36,7 +36,7 @@ from tests.fuzz.torch_steps import TorchSteps
 from tests.oracles import from_torch
 
 SEED = 12
-PROGRAMS = {"onnx": 160, "torch": 40}  # PyTorch's export takes most of the time
+PROGRAMS = {"onnx": 120, "torch": 30}  # PyTorch's export takes most of the time
 BATCH = 10
 
 

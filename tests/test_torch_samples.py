@@ -3,7 +3,7 @@
 Every operator of `torch.testing` is tried with floats and with integers. Those that do not pass are in
 `torch_samples.txt` with the reason, and so are those that pass because PyTorch is called; a test says so too where one
 passes that stands there. Random operators draw what eager PyTorch draws after the same seed. Quick runs take every
-eighth operator, `-m slow` all. The table is written again by
+sixteenth operator, `-m slow` all. The table is written again by
 
     python tests/test_torch_samples.py             # all operators
     python tests/test_torch_samples.py --listed    # those that stand in it
@@ -38,7 +38,7 @@ from irc.frontends.torch.tensors import to_array
 from irc.ops.extern import is_call_of_torch
 
 TABLE = Path(__file__).with_name("torch_samples.txt")
-STRIDE = 8  # of the operators in a quick run
+STRIDE = 16  # of the operators in a quick run
 SAMPLES = 3  # of each operator and type: spread over those that there are
 TOLERANCE = 1e-5
 SEED = 42  # which many of the samples' functions set themselves

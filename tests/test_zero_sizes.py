@@ -506,7 +506,7 @@ def empty_programs(kind: str, start: int, count: int) -> list[Job]:
     return [job for job, _ in zip(empty_jobs, range(count), strict=False)]
 
 
-@pytest.mark.parametrize("start", [pytest.param(1000 * batch, marks=[pytest.mark.slow] if batch > 1 else [])
+@pytest.mark.parametrize("start", [pytest.param(1000 * batch, marks=[pytest.mark.slow] if batch else [])
                                    for batch in range(14)])  # fmt: skip
 def test_random_models(start: int) -> None:
     failures = []
