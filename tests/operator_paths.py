@@ -251,8 +251,14 @@ def show(state: Path) -> None:
             print(f"{piece.name} {piece.dtype} {piece.sample} {path}: {text}")
 
 
-# Operators that give positions of elements, of which equal ones may be in any order.
-POSITIONS = ("argsort", "kthvalue", "sort", "topk")
+# Why results differ from eager PyTorch's, by the operator.
+AT_POLES = "at a pole it is infinite, where PyTorch gives the inverse square of a rounded sine"
+WHY_DIFFERENT = {
+    **dict.fromkeys(("argsort", "kthvalue", "mode", "sort", "topk"),
+                    "other positions of equal elements, whose order PyTorch leaves open"),
+    **{f"polygamma.polygamma_n_{n}": AT_POLES for n in range(5)}, "special.polygamma.special_polygamma_n_0": AT_POLES,
+    "nn.functional.scaled_dot_product_attention": "rounds to the narrow type where PyTorch's kernel keeps f32",
+}  # fmt: skip
 
 
 def reason_of(name: str, text: str) -> str:
@@ -262,9 +268,8 @@ def reason_of(name: str, text: str) -> str:
         return message.rpartition("]: ")[2]
     if code == "torch.unsupported":
         return unread(re.split(r" \[(?=\d+ of )", message)[1:])
-    if re.match(r"\d+ of \d+$", code) and name in POSITIONS:
-        return "other positions of equal elements, whose order PyTorch leaves open"
-    return "differs" if re.match(r"\d+ of \d+$|torch\.\w+\[", code) else code
+    is_different = re.match(r"\d+ of \d+$|torch\.\w+\[", code)
+    return WHY_DIFFERENT.get(name, "differs") if is_different else code
 
 
 def listed_by_path() -> dict[tuple[str, str], dict[str, str]]:

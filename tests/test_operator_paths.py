@@ -17,7 +17,8 @@ STRIDE = 50
 TYPES = [*DTYPES]
 PIECES = [(name, TYPES[index // STRIDE % len(TYPES)]) for index, name in enumerate(sorted(OPERATORS))
           if index % STRIDE == 0]  # fmt: skip
-PIECES += [("special.zeta", "bool"), ("scatter_reduce.amin", "bool"), ("linalg.vecdot", "c128")]
+PIECES += [("special.zeta", "bool"), ("scatter_reduce.amin", "bool"), ("linalg.vecdot", "c128"), ("square", "bool"),
+           ("_batch_norm_with_update", "bf16"), ("_batch_norm_with_update", "f16")]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -29,6 +29,7 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "index_select": lambda x, i: x.index_select(0, i), "index_select_last": lambda x, i: x.T.index_select(1, i).sum(),
     "gather": lambda x, i: x.gather(0, i[:, None]), "gather_last": lambda x, i: x.T.gather(1, i[None]) * 2,
     "gather_0d": lambda x, i: x[0, 0].gather(0, i[1]), "take": lambda x, i: x.take(i * 3),
+    "take_0d": lambda x, i: x.take(i[1]),
     "take_along_dim": lambda x, i: torch.take_along_dim(x, i[:, None], 0),
     "scatter": lambda x, i: x.scatter(0, i[:, None], 1.5), "scatter_src": lambda x, i: x.scatter(0, i[:, None], x),
     "scatter_add": lambda x, i: x.scatter_add(0, i[:, None], x),

@@ -36,6 +36,12 @@ def index_select(self, dim, index):
     return ops.gather(self, reshaped(index, (index.type.elements,)), axis=axis_of(dim, self.rank), bounds="positive")
 
 
+@reads("take")
+def take(self, index):
+    """Of the flattened tensor. PyTorch's decomposition reads the number that an index without axes holds."""
+    return ops.gather(reshaped(self, (self.type.elements,)), index, axis=0)
+
+
 @reads("gather")
 def gather(self, dim, index, *, sparse_grad=False):
     if not self.rank or not index.rank:

@@ -60,10 +60,16 @@ def of_whole_too(definition: Any):
     return lambda self: self if self.dtype.is_integer else definition(self)
 
 
+def of_bools_too(definition: Any):
+    """A function of numbers, whose bools are integers."""
+    return lambda self: definition(converted(self, result_dtype()) if self.dtype is BOOL else self)
+
+
 def one_to_one(definition: Any):
     """How ATen's function of that name takes element types that the operation does not."""
-    if definition.operand_specs[0].constraint.admits(I64):
-        return definition
+    admits = definition.operand_specs[0].constraint.admits
+    if admits(I64):
+        return definition if admits(BOOL) else of_bools_too(definition)
     return of_whole_too(definition) if Trait.DISCONTINUOUS in definition.traits else of_floats(definition)
 
 
