@@ -195,6 +195,62 @@ def test_ranks_that_a_size_decides_are_those_of_the_sizes_that_are_taken(program
             assert_like([torch.from_numpy(outputs.popitem()[1])], [program(x)])
 
 
+def of_one_row(x: torch.Tensor) -> torch.Tensor:
+    return x * 7 if x.shape[0] == 1 else x + 1
+
+
+def of_any_row(x: torch.Tensor) -> torch.Tensor:
+    return x.amax(0) if x.shape[0] else x.new_zeros(x.shape[1])
+
+
+def of_rows_of_its_own(x: torch.Tensor) -> torch.Tensor:
+    y = x * 2
+    while y.shape[0] < 2:
+        y = torch.cat([y, y, x + 1])
+    return y
+
+
+# Programs, with the sizes for which they take another branch than for larger ones.
+BRANCHING: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], tuple[int, ...]]] = {
+    "one row": (of_one_row, (1,)), "any row": (of_any_row, (0,)), "rows of its own": (of_rows_of_its_own, (0, 1)),
+    "elements": (lambda x: x * 7 if 1 < x.numel() < 8 else x + 1, (1,)),
+    "product": (lambda x: x + 1 if x.shape[0] * x.shape[1] != 4 else x * 7, (1,)),
+    "rounded": (lambda x: x[: max(x.shape[0] // 2, 1)] * 1, (0, 1)),
+    "greater": (lambda x: x.repeat(max(1, x.shape[0]), 1), (0,)),
+    "not one": (lambda x: x * (1 if not x.shape[0] != 1 else 7), (1,)), "alike": (lambda x: x * len(x.shape), ()),
+    "above": (lambda x: x + 1 if x.shape[0] > 3 else x * 7, (0, 1, 2, 3)),
+    "same": (lambda x: x + 1 if x.shape[0] == x.T.shape[1] else x * 7, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BRANCHING)
+def test_no_size_takes_the_branch_of_others(name: str) -> None:
+    """PyTorch decides `if rows == 1` by its assumption that sizes are 2 or more, and states no guard."""
+    program, others = BRANCHING[name]
+    compiled = irc.compile(program, (X,), dynamic_shapes={"x": {0: "N"}})
+    for size in range(10):
+        x = torch.randn(size, 4)
+        try:
+            actual = compiled(x)
+        except IrcError as error:
+            assert error.code in ("run.dim_range", "run.assert") and size <= max(others, default=-1)
+        else:
+            torch.testing.assert_close(actual, program(x))
+
+
+def test_branches_of_libraries_choose_between_ways_to_compute_the_same() -> None:
+    """scaled_dot_product_attention of a decoder is causal where it has more than one query."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(vocab_size=11, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                                      num_attention_heads=2, use_cache=False)  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).eval()
+    tokens = torch.randint(11, (2, 5))
+    compiled = irc.compile(model, kwargs={"input_ids": tokens}, dynamic_shapes={"input_ids": {0: "B", 1: "S"}})
+    for shape in ((2, 5), (1, 1), (3, 1), (1, 4)):
+        given = torch.randint(11, shape)
+        torch.testing.assert_close(compiled(input_ids=given).logits, model(input_ids=given).logits, atol=1e-5, rtol=0)
+
+
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The programs that PyTorch is asked to export."""

@@ -30,6 +30,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from irc.diagnostics import IrcError, fail
 from irc.frontends.torch import lists
+from irc.frontends.torch.branches import least_sizes, noted_branches
 from irc.frontends.torch.dynamic_shapes import DynamicShapes, violates_constraints
 from irc.frontends.torch.importer import TABLE
 from irc.frontends.torch.padding import padding_as_zeros
@@ -68,9 +69,13 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
     module = source if isinstance(source, torch.nn.Module) else _as_module(source)
 
     def export(*, oblivious: bool) -> tuple[ExportedProgram, dict[Any, int]]:
-        with symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext():
+        with (symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext(),
+              noted_branches() as branches):  # fmt: skip
             program = DynamicShapes(parameters, dynamic_shapes).export(export_with)
-        return program, least_right_sizes(program)
+        least = least_right_sizes(program)
+        for symbol, number in least_sizes(branches, program.range_constraints).items():
+            least[symbol] = max(least.get(symbol, 0), number)
+        return program, least
 
     def export_with(full: Any) -> ExportedProgram:
         with refused_by_torch("export"):

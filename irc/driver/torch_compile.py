@@ -133,7 +133,8 @@ class Compiler:
     def __call__(self, kind: str, graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         ranges = ranges_of(graph)
         frozen = self._weights(graph) if kind == "inference" and self.options.freeze else set()
-        with EXPORTING:  # PyTorch calls this for a backward graph at its first run, perhaps while it traces another
+        # PyTorch calls this for a backward graph at its first run, when another thread may be tracing.
+        with EXPORTING:
             division = divided(graph, CALLS[self.options.backend])
         report = GraphReport(kind, division.total, dict(division.unreadable))
         record = add_graph(report)

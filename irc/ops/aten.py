@@ -121,7 +121,7 @@ def run_in_torch(execution: Execution) -> list[Any]:
         if op_type in RANDOM:
             execution.run.sessions[DOMAIN] = torch.get_rng_state()
     outputs = results if isinstance(results, tuple) else (results,)
-    # Where PyTorch states a wider type than it gives, as for the statistics that _batch_norm_with_update updates in f16.
+    # PyTorch may give a narrower type than it states, as of the statistics that _batch_norm_with_update updates in f16.
     return [array_of(each.to(getattr(torch, value.dtype.numpy_name)), value.dtype)
             for each, value in zip(outputs, operation.results, strict=True)]  # fmt: skip
 
