@@ -84,7 +84,7 @@ def least_sizes(branches: Sequence[Branch], ranges: Mapping[Any, Any]) -> dict[A
     """The symbols of whose sizes 0 and 1, where their ranges have them, one takes another branch, with the least size
     from which on none does."""
     least: dict[Any, int] = {}
-    for branch in branches:
+    for branch in set(branches):
         for symbol in branch.symbols:
             for number in (0, 1):
                 if (symbol not in ranges or number in ranges[symbol]) and branch.excludes(symbol, number):
