@@ -217,3 +217,19 @@ def test_launches_choose_the_warps_that_kernels_were_looked_at_with() -> None:
 
     for elements in (1, 2, 64, 128, 512, 1000, 1024, 2048, 4096, 8192, 16384, 65536):
         assert runtime.warps_for({"m": elements}) == warps_for(elements)
+
+
+def test_images_whose_channels_are_last_are_resized_without_spills() -> None:
+    """Loads at computed addresses in tiles that transpose, as of a segmentation head: each address is in registers."""
+    torch = pytest.importorskip("torch")
+    height, width = (torch.export.Dim(name, min=2) for name in "HW")
+
+    def head(coarse: Any, fine: Any) -> Any:
+        resized = torch.nn.functional.interpolate(coarse.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear")
+        return torch.cat([resized, fine.permute(0, 3, 1, 2)], 1)
+
+    module = irc.from_torch(head, (torch.randn(2, 8, 6, 10), torch.randn(2, 16, 12, 10)),
+                            dynamic_shapes=({0: "B", 1: height, 2: width}, {0: "B", 1: 2 * height, 2: 2 * width}))
+    (kernel,) = irc.kernels(module, targets=TARGETS).kernels
+    for target, facts in kernel.targets.items():
+        assert not facts["spilled_bytes"] and not facts["local_bytes"], (target, facts)

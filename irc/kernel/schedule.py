@@ -24,6 +24,7 @@ from irc.kernel.dag import (
     Scan,
     Store,
     draws_bits,
+    indirect_nodes,
     products_of,
     reductions_of,
     scans_of,
@@ -161,22 +162,24 @@ def choose_tiles(nodes: Sequence[Node], parallel: Axes, bound: Axes,
     loads = [node for node in nodes if isinstance(node, Load)]
     column = column_axis(loads, [node for node in nodes if isinstance(node, Store)], parallel)
     if column is None:
-        block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(len(loads)))
+        block = min(flat_block(size_of(parallel), FLAT_BLOCK), affordable(loads))
         return Tile("i", parallel, block) if parallel else None, None
     others = sorted_last(tuple(axis for axis in parallel if axis is not column), loads, column)
     width, height = covering(column.extent, SIDE), covering(size_of(others), SIDE)
     if all(unit_stride(load.index) in (column, None) for load in loads):
         width = flat_block(column.extent, TILE_ELEMENTS // 2)  # long rows rather than square tiles
         height = min(height, max(1, TILE_ELEMENTS // width))
-    while width * height > affordable(len(loads)):
+    while width * height > affordable(loads):
         width, height = (width // 2, height) if width > height else (width, height // 2)
     return Tile("m", others, height), Tile("n", (column,), width)
 
 
-def affordable(loads: int) -> int:
-    """The elements of a tile with so many loads: of many, what eight warps hold, which have twice the registers a
-    thread that sixteen have."""
-    fitting = LOADED_VALUES * WARP * (8 if loads > 8 else 16) // max(loads, 1)
+def affordable(loads: Sequence[Load]) -> int:
+    """The elements of a tile with these loads: of many, what eight warps hold, which have twice the registers a
+    thread that sixteen have. One at a computed address counts twice in that: each element has its address in
+    registers."""
+    values = sum(2 if indirect_nodes(load.index) else 1 for load in loads)
+    fitting = LOADED_VALUES * WARP * (8 if values > 8 else 16) // max(len(loads), 1)
     return max(8 * WARP, next_power_of_two(fitting + 1) // 2)
 
 
