@@ -56,28 +56,28 @@ def noted_branches() -> Iterator[list[Branch]]:
         def compare(one: Any, other: Any) -> Any:
             result = before[name](one, other)
             if isinstance(result, torch.SymBool):
-                result.compared = COMPARISONS[name], (_expression(one), _expression(other))  # type: ignore[attr-defined]
+                result.compared = COMPARISONS[name], (_expression(one), _expression(other))
             return result
 
         return compare
 
     def decide(condition: Any) -> bool:
-        compared = getattr(condition, "compared", None)
+        compared: Any = getattr(condition, "compared", None)
         is_assumed = compared is not None and not _is_of_library() and _is_known(condition)
         answer = evaluate(condition)
         if is_assumed and not any(map(free_unbacked_symbols, compared[1])):
-            branches.append(Branch(*compared, answer))
+            branches.append(Branch(compared[0], compared[1], answer))
         return answer
 
     try:
         for name in COMPARISONS:
             setattr(torch.SymInt, name, comparing(name))
-        torch.SymBool.__bool__ = decide  # type: ignore[method-assign]
+        torch.SymBool.__bool__ = decide
         yield branches
     finally:
         for name, method in before.items():
             setattr(torch.SymInt, name, method)
-        torch.SymBool.__bool__ = evaluate  # type: ignore[method-assign]
+        torch.SymBool.__bool__ = evaluate
 
 
 def least_sizes(branches: Sequence[Branch], ranges: Mapping[Any, Any]) -> dict[Any, int]:
