@@ -384,3 +384,19 @@ def test_a_strided_convolution_reads_only_a_part_of_what_is_stored() -> None:
     expected = interpreter.run(module, inputs)
     for name, result in Artefact(merged(module)).on_arrays(inputs).items():
         np.testing.assert_allclose(result, expected[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "triton"])
+@pytest.mark.parametrize(("stride", "padding", "dilation", "output_padding", "bias"), [
+    ((2, 1), (2, 3), (4, 4), (3, 1), True), ((1, 1), (0, 1), (3, 3), (2, 2), True),
+    ((2, 1), (0, 0), (3, 2), (2, 1), False), ((2, 3), (1, 0), (4, 1), (3, 2), True), ((1, 2), (5, 0), (6, 6), (5, 5), False)])  # fmt: skip
+def test_output_paddings_of_the_stride_and_more(
+        stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], output_padding: tuple[int, int],
+        bias: bool, backend: Any) -> None:  # fmt: skip
+    """PyTorch takes those below the dilation too, ONNX Runtime does not."""
+    torch.manual_seed(0)
+    module = torch.nn.ConvTranspose2d(4, 6, 2, stride, padding, output_padding, 2, bias, dilation).eval()
+    compiled = irc.compile(module, (torch.randn(2, 4, 5, 5),), dynamic_shapes=({0: "N", 2: "H"},), backend=backend)
+    for shape in ((2, 4, 5, 5), (1, 4, 9, 5)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(compiled(x), module(x).detach(), rtol=1e-5, atol=1e-6)

@@ -232,11 +232,29 @@ def biased(g: Graph, extents: Dim, build: Callable[..., Operand], operands: Sequ
     if dims.equal(extents, 0) is False:
         return build(g, *operands)
     x, weight, bias = operands
-    done = unless_empty(g, extents, lambda inner: build(inner, x, weight), wide, always=True)
+    return plus_bias(g, unless_empty(g, extents, lambda inner: build(inner, x, weight), wide, always=True), bias)
+
+
+def plus_bias(g: Graph, done: Operand, bias: Operand | None) -> Operand:
+    """A convolution with its bias, which may be None."""
     if bias is None:
         return done
     column = g.node("Unsqueeze", bias, g.numbers(list(range(1, g.result.rank - 1))))
     return g.node("Add", done, column)
+
+
+def within_strides(strides: Sequence[int], high: Sequence[int],
+                   output_padding: Sequence[int]) -> tuple[list[int], list[int], list[int]]:  # fmt: skip
+    """What is cropped of the end, the output padding, and the rest of it, rows that no kernel reaches: ONNX Runtime
+    1.31 takes an output padding below the stride alone. A larger one crops less, as it does in any case."""
+    cropped, extra, rest = list(high), list(output_padding), [0] * len(strides)
+    for axis, stride in enumerate(strides):
+        if extra[axis] >= stride:
+            kept = min(extra[axis], cropped[axis])
+            cropped[axis], extra[axis] = cropped[axis] - kept, extra[axis] - kept
+        if extra[axis] >= stride:
+            extra[axis], rest[axis] = 0, extra[axis]
+    return cropped, extra, rest
 
 
 @emits("conv_transpose")
@@ -249,12 +267,16 @@ def conv_transpose(
         raise UnsupportedError("ConvTranspose needs a spatial axis and padding that is known")
     wide = g.carrier("ConvTranspose", x.dtype)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (x, weight, bias)]
+    cropped, extra, rest = within_strides(strides, high, output_padding)
 
-    def added(inner: Graph, *operands: Operand) -> Operand:
-        return inner.node("ConvTranspose", *operands, strides=ones(strides), dilations=ones(dilations),
-                          pads=None if is_zero((*low, *high)) else [*low, *high],
-                          output_padding=None if is_zero(output_padding) else list(output_padding),
+    def added(inner: Graph, image: Operand, kernel: Operand, bias: Operand | None = None) -> Operand:
+        done = inner.node("ConvTranspose", image, kernel, bias if is_zero(rest) else None, strides=ones(strides),
+                          dilations=ones(dilations), pads=None if is_zero((*low, *cropped)) else [*low, *cropped],
+                          output_padding=None if is_zero(extra) else extra,
                           group=groups if groups != 1 else None)  # fmt: skip
+        if is_zero(rest):
+            return done
+        return plus_bias(inner, inner.node("Pad", done, vector(inner, (0,) * (x.rank + 2) + tuple(rest))), bias)
 
     # ONNX Runtime 1.31 reads what is not there where one of three spatial axes is empty, and dies.
     extents = dims.product(x.shape[2:]) if x.rank >= 5 else 1
