@@ -389,7 +389,8 @@ def test_a_strided_convolution_reads_only_a_part_of_what_is_stored() -> None:
 @pytest.mark.parametrize("backend", ["onnx", "triton"])
 @pytest.mark.parametrize(("stride", "padding", "dilation", "output_padding", "bias"), [
     ((2, 1), (2, 3), (4, 4), (3, 1), True), ((1, 1), (0, 1), (3, 3), (2, 2), True),
-    ((2, 1), (0, 0), (3, 2), (2, 1), False), ((2, 3), (1, 0), (4, 1), (3, 2), True), ((1, 2), (5, 0), (6, 6), (5, 5), False)])  # fmt: skip
+    ((2, 1), (0, 0), (3, 2), (2, 1), False), ((2, 3), (1, 0), (4, 1), (3, 2), True),
+    ((1, 2), (5, 0), (6, 6), (5, 5), False)])  # fmt: skip
 def test_output_paddings_of_the_stride_and_more(
         stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int], output_padding: tuple[int, int],
         bias: bool, backend: Any) -> None:  # fmt: skip

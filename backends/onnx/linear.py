@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 from irc import dims
 from irc.backends.onnx import edges
@@ -267,7 +267,7 @@ def conv_transpose(
         raise UnsupportedError("ConvTranspose needs a spatial axis and padding that is known")
     wide = g.carrier("ConvTranspose", x.dtype)
     operands = [None if each is None else g.cast(each, x.dtype, wide) for each in (x, weight, bias)]
-    cropped, extra, rest = within_strides(strides, high, output_padding)
+    cropped, extra, rest = within_strides(strides, cast(Sequence[int], high), cast(Sequence[int], output_padding))
 
     def added(inner: Graph, image: Operand, kernel: Operand, bias: Operand | None = None) -> Operand:
         done = inner.node("ConvTranspose", image, kernel, bias if is_zero(rest) else None, strides=ones(strides),
