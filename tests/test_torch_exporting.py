@@ -220,6 +220,8 @@ BRANCHING: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], tuple[int, ..
     "not one": (lambda x: x * (1 if not x.shape[0] != 1 else 7), (1,)), "alike": (lambda x: x * len(x.shape), ()),
     "above": (lambda x: x + 1 if x.shape[0] > 3 else x * 7, (0, 1, 2, 3)),
     "same": (lambda x: x + 1 if x.shape[0] == x.T.shape[1] else x * 7, ()),
+    "half": (lambda x: x + 1 if x.shape[0] * 0.5 >= 1 else x * 7, (0, 1)),
+    "floats": (lambda x: x + 1 if x.shape[0] > x.shape[0] * 0.5 else x * 7, (0,)),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
+NUMBERS = (torch.SymInt, torch.SymFloat)
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "__eq__": sympy.Eq, "__ne__": sympy.Ne, "__lt__": sympy.Lt, "__le__": sympy.Le, "__gt__": sympy.Gt,
     "__ge__": sympy.Ge,
@@ -49,12 +50,12 @@ def noted_branches() -> Iterator[list[Branch]]:
     """The comparisons of sizes that decide branches inside, other than those of libraries, which PyTorch decides
     without a guard."""
     branches: list[Branch] = []
-    before = {name: getattr(torch.SymInt, name) for name in COMPARISONS}
+    before = {(kind, name): getattr(kind, name) for kind in NUMBERS for name in COMPARISONS}
     evaluate = torch.SymBool.__bool__
 
-    def comparing(name: str) -> Callable[[Any, Any], Any]:
+    def comparing(kind: type, name: str) -> Callable[[Any, Any], Any]:
         def compare(one: Any, other: Any) -> Any:
-            result = before[name](one, other)
+            result = before[kind, name](one, other)
             if isinstance(result, torch.SymBool):
                 result.compared = COMPARISONS[name], (_expression(one), _expression(other))
             return result
@@ -70,13 +71,13 @@ def noted_branches() -> Iterator[list[Branch]]:
         return answer
 
     try:
-        for name in COMPARISONS:
-            setattr(torch.SymInt, name, comparing(name))
+        for kind, name in before:
+            setattr(kind, name, comparing(kind, name))
         torch.SymBool.__bool__ = decide
         yield branches
     finally:
-        for name, method in before.items():
-            setattr(torch.SymInt, name, method)
+        for (kind, name), method in before.items():
+            setattr(kind, name, method)
         torch.SymBool.__bool__ = evaluate
 
 
@@ -93,7 +94,7 @@ def least_sizes(branches: Sequence[Branch], ranges: Mapping[Any, Any]) -> dict[A
 
 
 def _expression(size: Any) -> Any:
-    return size.node.expr if isinstance(size, torch.SymInt) else size
+    return size.node.expr if isinstance(size, NUMBERS) else size
 
 
 def _is_known(condition: Any) -> bool:
