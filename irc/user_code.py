@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -67,14 +67,15 @@ def blaming(code: str, message: str, called: Any = None, places_coded: bool = Tr
 def warn_caller(message: str) -> None:
     """Warn with a UserWarning that names the line outside of irc and PyTorch that called irc, however deep that was."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and _is_between(frame):
+    while frame is not None and is_code_of(frame, BETWEEN):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)  # skip_file_prefixes needs Python 3.12
 
 
-def _is_between(frame: FrameType) -> bool:
+def is_code_of(frame: FrameType, packages: Collection[str]) -> bool:
+    """Whether a frame runs code of one of these packages, or what torch.fx writes, which is of no module."""
     name = frame.f_globals.get("__name__")
-    return name is None or name.partition(".")[0] in BETWEEN  # torch.fx writes code of no module
+    return name is None or name.partition(".")[0] in packages
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -17,6 +17,8 @@ import sympy
 import torch
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
+from irc.user_code import BETWEEN, is_code_of
+
 NUMBERS = (torch.SymInt, torch.SymFloat)
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "__eq__": sympy.Eq, "__ne__": sympy.Ne, "__lt__": sympy.Lt, "__le__": sympy.Le, "__gt__": sympy.Gt,
@@ -24,7 +26,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 # Packages whose branches on small sizes are not noted: PyTorch's are meant to be taken so, and those of transformers
 # choose between ways to compute the same (`is_causal` of a single query).
-LIBRARIES = ("torch", "functorch", "irc", "transformers")
+LIBRARIES = (*BETWEEN, "transformers")
 
 
 @dataclass(frozen=True)
@@ -108,5 +110,4 @@ def _is_of_library() -> bool:
     frame = sys._getframe(2)
     while frame.f_code is of_sizes and frame.f_back is not None:
         frame = frame.f_back
-    name = frame.f_globals.get("__name__")
-    return name is None or name.partition(".")[0] in LIBRARIES  # torch.fx writes code of no module
+    return is_code_of(frame, LIBRARIES)

@@ -12,6 +12,7 @@ import re
 import threading
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
@@ -72,10 +73,8 @@ def exported(source: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None,
         with (symbolic_shapes_config.patch(backed_size_oblivious=True) if oblivious else nullcontext(),
               noted_branches() as branches):  # fmt: skip
             program = DynamicShapes(parameters, dynamic_shapes).export(export_with)
-        least = least_right_sizes(program)
-        for symbol, number in least_sizes(branches, program.range_constraints).items():
-            least[symbol] = max(least.get(symbol, 0), number)
-        return program, least
+        # The larger of both, by symbol.
+        return program, Counter(least_right_sizes(program)) | Counter(least_sizes(branches, program.range_constraints))
 
     def export_with(full: Any) -> ExportedProgram:
         with refused_by_torch("export"):

@@ -45,8 +45,7 @@ def take(self, index):
 @reads("gather")
 def gather(self, dim, index, *, sparse_grad=False):
     if self.rank != index.rank or not self.rank:  # either is a number, or the index has no elements
-        flat = reshaped(index, (index.type.elements,))
-        return reshaped(ops.gather(reshaped(self, (self.type.elements,)), flat, axis=0, bounds="positive"), index.shape)
+        return ops.gather(reshaped(self, (self.type.elements,)), index, axis=0, bounds="positive")
     return ops.gather_elements(self, index, axis=axis_of(dim, self.rank), bounds="positive")
 
 
