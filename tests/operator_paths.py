@@ -277,7 +277,8 @@ def reason_of(name: str, text: str) -> str:
 
 
 def listed_by_path() -> dict[tuple[str, str], dict[str, set[str]]]:
-    """The part of the table that is about paths and element types: by operator and type, the reasons by path."""
+    """The part of the table that is about paths and element types: by operator and type, the reasons by path. A type
+    with a star, `f32*`, is of other samples than the first."""
     recorded: dict[tuple[str, str], dict[str, set[str]]] = {}
     reason = ""
     for line in TABLE.read_text("utf-8").partition(BY_PATH)[2].splitlines():
@@ -308,14 +309,17 @@ def write_table(state: Path) -> None:
     """Write the part of the table that is about paths and element types, of the operators and types in the state."""
     recorded, whole = read_state(state), read_table()
     tried = {(piece.name, piece.dtype) for piece in recorded}
-    reasons = {key: by_path for key, by_path in listed_by_path().items() if key not in tried}
-    for piece, outcome in recorded.items():
+    reasons = {(name, dtype): by_path for (name, dtype), by_path in listed_by_path().items()
+               if (name, dtype.rstrip("*")) not in tried}  # fmt: skip
+    for piece, outcome in sorted(recorded.items(), key=lambda item: item[0].sample):
         wrong = problems(outcome)
         if whole.get(piece.name, IN_TORCH) != IN_TORCH or NO_SAMPLE in wrong.values():
             continue
-        by_path = reasons.setdefault((piece.name, piece.dtype), {})
+        of_first = reasons.setdefault((piece.name, piece.dtype), {})
+        by_path = reasons.setdefault((piece.name, f"{piece.dtype}*"), {}) if piece.sample else of_first
         for path, text in wrong.items():
-            by_path.setdefault(path, set()).add(reason_of(piece.name, text))
+            if (reason := reason_of(piece.name, text)) not in of_first.get(path, ()):
+                by_path.setdefault(path, set()).add(reason)
     groups: dict[str, dict[tuple[str, str], set[str]]] = {}
     for (name, dtype), by_path in reasons.items():
         for path, reason in ((path, reason) for path, several in by_path.items() for reason in several):
@@ -328,7 +332,8 @@ def write_table(state: Path) -> None:
         lines += ["", f"[{reason}]"]
         for (name, path), dtypes in sorted(members.items()):
             where = [path] if path in PATHS else []
-            lines += [" ".join([f"{name}:", *where, *(each for each in DTYPES if each in dtypes)])]
+            known = (starred for each in DTYPES for starred in (each, f"{each}*"))
+            lines += [" ".join([f"{name}:", *where, *(each for each in known if each in dtypes)])]
     TABLE.write_text("\n".join(lines) + "\n", "utf-8")
 
 
