@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,6 +52,7 @@ from irc.ops import (
 from irc.ops.random_bits import philox_4x32
 from irc.types import TensorType
 from irc.weights import Tensor
+from tests.growth import assert_linear_time
 from tests.programs import static_type
 
 RELU = {"domain": "", "op_type": "Relu", "version": 14, "attributes": {}}
@@ -438,7 +438,7 @@ def test_values_are_freed_after_their_last_use() -> None:
 
 
 def test_the_overhead_is_linear() -> None:
-    def chain(length: int) -> float:
+    def chain(length: int) -> Callable[[], Any]:
         function = Function("main", [static_type("f32[4]")], ["x"])
         with Builder(function.block) as builder:
             value = function.arguments[0]
@@ -446,17 +446,9 @@ def test_the_overhead_is_linear() -> None:
                 value = builder.create(neg, [value]).results[0]
             builder.create(return_, [value])
         module = Module("chain", [function])
-        gc.collect()
-        gc.disable()  # garbage of other tests would count
-        started = time.process_time()
-        try:
-            run(module, {"x": np.zeros(4, np.float32)})
-            return time.process_time() - started
-        finally:
-            gc.enable()
+        return lambda: run(module, {"x": np.zeros(4, np.float32)})
 
-    short, long = (min(chain(length) for _ in range(3)) for length in (2_000, 20_000))
-    assert long < 30 * short, "ten times the operations take ten times as long"
+    assert_linear_time(chain, 2_000, 20_000)
 
 
 def test_philox_is_that_of_random123() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import cProfile
 import dataclasses
-import gc
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +48,7 @@ from irc.passes.legalize import Legalize
 from irc.rewrite import apply_rules
 from irc.simplify import SimplifyRule
 from irc.user_files import load_user_module, load_user_object
+from tests.growth import assert_linear_time, calls_of
 
 
 def run(pipeline: str, module: Module, context: PassContext | None = None) -> list[str]:
@@ -395,35 +393,15 @@ def test_passes_take_linear_time():
 
         return trace(chain, "f32[4]")
 
-    def measured(pipeline: str, module: Module, measure: Callable[[Callable[[], Any]], float]) -> float:
-        copy, manager = module.clone(), PassManager(parse_pipeline(pipeline))
-        return measure(lambda: manager.run(copy))
-
-    modules = [chain_of(count) for count in (200, 1_000)]
+    modules = {count: chain_of(count) for count in (200, 2_000)}
     for pipeline in ("canonicalize", "cse", "dce"):
-        small, large = (measured(pipeline, module, calls_of) for module in modules)
-        assert large < 5 * 1.5 * small, pipeline
-        small, large = (min(measured(pipeline, module, seconds_of) for _ in range(3)) for module in modules)
-        assert large < 5 * 4 * small, pipeline
+        def prepared(count: int, pipeline: str = pipeline) -> Callable[[], Any]:
+            copy, manager = modules[count].clone(), PassManager(parse_pipeline(pipeline))
+            return lambda: manager.run(copy)
 
-
-def calls_of(run: Callable[[], Any]) -> int:
-    """How many functions, of Python and of C, are called in a run."""
-    profile = cProfile.Profile()
-    profile.runcall(run)
-    return sum(entry.callcount for entry in profile.getstats())
-
-
-def seconds_of(run: Callable[[], Any]) -> float:
-    """How long a run takes, without the collections of garbage, which take as long as the process has objects."""
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.process_time()
-        run()
-        return time.process_time() - start
-    finally:
-        gc.enable()
+        small, large = (calls_of(prepared(count)) for count in modules)
+        assert large < 10 * 1.5 * small, pipeline
+        assert_linear_time(prepared, *modules, slack=4)
 
 
 def test_constants_stay_constants():

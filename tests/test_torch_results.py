@@ -9,7 +9,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +37,7 @@ from irc.frontends.torch.calling import Convention
 from irc.frontends.torch.importer import _apart, _final_nodes
 from irc.ir import Block
 from irc.types import TensorType
+from tests.growth import assert_linear_time
 from tests.torch_calls import BACKENDS, assert_like, compiled, interpret, sharing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -84,15 +84,17 @@ def test_the_last_node_of_a_module_without_others_inside_has_its_path() -> None:
     assert {"block", "block2.act", "blocks.0", "blocks.01"} <= set(names.values()) and len(inside) > 5
 
 
-def test_final_nodes_of_thousands_of_modules_are_found_at_once() -> None:
-    """Comparing each two of the paths would take longer by three orders of magnitude."""
-    graph = torch.fx.Graph()
-    for number in range(5000):
-        node = graph.call_function(torch.relu, (None,))
-        node.meta["nn_module_stack"] = {"": (f"layers.{number // 10}.{number % 10}", None)}
-    start = time.perf_counter()
-    assert len(_final_nodes(graph.nodes)) == 5000
-    assert time.perf_counter() - start < 2
+def test_final_nodes_are_found_in_linear_time() -> None:
+    """Each two of the paths must not be compared."""
+    def prepared(count: int) -> Callable[[], Any]:
+        graph = torch.fx.Graph()
+        for number in range(count):
+            node = graph.call_function(torch.relu, (None,))
+            node.meta["nn_module_stack"] = {"": (f"layers.{number // 10}.{number % 10}", None)}
+        assert len(_final_nodes(graph.nodes)) == count
+        return lambda: _final_nodes(graph.nodes)
+
+    assert_linear_time(prepared, 500, 5000)
 
 
 class Named(nn.Module):
