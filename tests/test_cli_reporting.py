@@ -151,7 +151,7 @@ def test_progress_is_shown_after_a_while_and_cleared(monkeypatch: pytest.MonkeyP
     observed = stages.Stages()
     progress = Progress(observed)
     with observed.observed(), stages.stage("import", "a\x1b[31m.onnx " + "x" * 100):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while "import" not in terminal.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
         progress.clear()
@@ -159,7 +159,7 @@ def test_progress_is_shown_after_a_while_and_cleared(monkeypatch: pytest.MonkeyP
     progress.end()
     assert not progress.thread.is_alive() and cleared.endswith(reporting.CLEAR_LINE)
     line = terminal.getvalue().split(reporting.CLEAR_LINE)[1]
-    assert line.startswith("0 s  import a\\x1b[31m.onnx xxx") and len(line) < 80
+    assert re.match(r"\d+ s  import a\\x1b\[31m\.onnx xxx", line) and len(line) < 80
     assert terminal.getvalue().endswith(reporting.CLEAR_LINE)
 
 
